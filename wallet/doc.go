@@ -1,0 +1,14 @@
+// Package wallet keeps keys, and builds and signs transactions with them.
+//
+// A wallet file holds either a seed, from which any number of accounts derive,
+// or one secret key. Keys never leave the process that opened the file: a node
+// sees signed transactions only.
+//
+//	bip39.go    words <-> entropy (BIP-39, English list)
+//	bip32.go    seed -> account keys (BIP-32, m/44'/4820'/0'/0/i)
+//	keyfile.go  the sealed, versioned file format: values in, bytes out
+//	store.go    that file on disk: create once, replace atomically, list
+//	wallet.go   Create, Restore, Import, Open; accounts of an open wallet
+//	build.go    transactions: fee, checks, signature
+//	amount.go   "1.5" <-> 150000000 knots
+package wallet
