@@ -1,0 +1,167 @@
+package bip340
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+)
+
+// TestInvalidFindsThePlanted breaks k of n items in random ways; exactly those must come back, whatever the sizes of
+// chunk and leaf.
+func TestInvalidFindsThePlanted(t *testing.T) {
+	pool := signed(t, 10, 300, 40)
+	r := newRand(11)
+	breaks := []func(it Item){
+		func(it Item) { it.Msg[r.IntN(len(it.Msg))] ^= 1 << r.IntN(8) },
+		func(it Item) { it.Sig[r.IntN(64)] ^= 1 << r.IntN(8) },
+		func(it Item) { it.Pub[r.IntN(32)] ^= 1 << r.IntN(8) },
+		func(it Item) { *it.Sig = [64]byte{} },
+		func(it Item) { v := bytes32(hexN); copy(it.Sig[32:], v[:]) },
+	}
+	for _, n := range []int{0, 1, 2, 15, 16, 17, 64, 300} {
+		for _, k := range []int{0, 1, 2, 5, n / 2, n} {
+			if k > n {
+				continue
+			}
+			t.Run(fmt.Sprintf("%d of %d", k, n), func(t *testing.T) {
+				items := slices.Clone(pool[:n])
+				r.Shuffle(n, func(i, j int) { items[i], items[j] = items[j], items[i] })
+				planted := r.Perm(n)[:k]
+				slices.Sort(planted)
+				for _, i := range planted {
+					items[i] = clone(items[i])
+					breaks[r.IntN(len(breaks))](items[i])
+				}
+				if got := Invalid(items); !slices.Equal(got, planted) {
+					t.Errorf("Invalid = %v, want %v", got, planted)
+				}
+				if got := VerifyBatch(items); got != (k == 0) {
+					t.Errorf("VerifyBatch says %v", got)
+				}
+				for _, size := range [][2]int{{4096, 1}, {7, 1}, {64, 3}, {1, 1}} {
+					if n > 64 && size[0] < 64 {
+						continue
+					}
+					if got := invalid(items, size[0], size[1]); !slices.Equal(got, planted) {
+						t.Errorf("chunk %d, single %d: %v, want %v", size[0], size[1], got, planted)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestAllValidIsNil(t *testing.T) {
+	if Invalid(nil) != nil || !VerifyBatch(nil) {
+		t.Error("no items are not all valid")
+	}
+	if got := Invalid(signed(t, 12, 20, 3)); got != nil {
+		t.Errorf("Invalid = %#v, want nil", got)
+	}
+}
+
+// TestChunkBorder has more items than one multi-exponentiation takes.
+func TestChunkBorder(t *testing.T) {
+	pool := signed(t, 13, 64, 8)
+	items := make([]Item, chunkItems+singleItems-1) // the second chunk goes one by one
+	for i := range items {
+		items[i] = pool[i%len(pool)]
+	}
+	if !VerifyBatch(items) {
+		t.Error("VerifyBatch refuses valid items")
+	}
+	planted := []int{0, chunkItems - 1, chunkItems, len(items) - 1}
+	for _, i := range planted {
+		items[i] = clone(items[i])
+		items[i].Sig[40] ^= 1
+	}
+	if got := Invalid(items); !slices.Equal(got, planted) {
+		t.Errorf("Invalid = %v, want %v", got, planted)
+	}
+	for _, i := range planted[:2] {
+		items[i] = pool[i%len(pool)]
+	}
+	if VerifyBatch(items) {
+		t.Error("VerifyBatch misses a broken item in the second chunk")
+	}
+}
+
+// TestDuplicates: the same item many times, valid and invalid, and one key for all.
+func TestDuplicates(t *testing.T) {
+	one := signed(t, 14, 1, 1)[0]
+	bad := clone(one)
+	bad.Msg[3] ^= 4
+	items := slices.Repeat([]Item{one}, 40)
+	if !VerifyBatch(items) || invalid(items, 4096, 1) != nil {
+		t.Error("a valid item repeated is refused")
+	}
+	items[7], items[8], items[31] = bad, bad, bad
+	if got, want := invalid(items, 4096, 1), []int{7, 8, 31}; !slices.Equal(got, want) {
+		t.Errorf("Invalid = %v, want %v", got, want)
+	}
+	all := slices.Repeat([]Item{bad}, 40)
+	if VerifyBatch(all) || len(Invalid(all)) != 40 || len(invalid(all, 4096, 1)) != 40 {
+		t.Error("an invalid item repeated is accepted")
+	}
+	if sameKey := signed(t, 15, 40, 1); !VerifyBatch(sameKey) {
+		t.Error("valid items of one key are refused")
+	}
+}
+
+// TestErrorsThatCancel has pairs of invalid items whose errors add up to nothing: without random coefficients the sum
+// over all would be 0.
+func TestErrorsThatCancel(t *testing.T) {
+	items := signed(t, 16, 32, 4)
+	shift := func(it Item, by uint32, negative bool) Item {
+		it = clone(it)
+		d := scalar(plus([32]byte{}, int(by)))
+		if negative {
+			d.Negate()
+		}
+		s := scalar([32]byte(it.Sig[32:]))
+		s.Add(&d).PutBytesUnchecked(it.Sig[32:])
+		return it
+	}
+	items[4], items[5] = shift(items[4], 9, false), shift(items[5], 9, true)
+	items[20], items[21] = shift(items[20], 9, false), shift(items[20], 9, true) // same R, P and message
+	want := []int{4, 5, 20, 21}
+	if VerifyBatch(items) {
+		t.Error("VerifyBatch accepts errors that cancel")
+	}
+	if got := invalid(items, 4096, 1); !slices.Equal(got, want) {
+		t.Errorf("Invalid = %v, want %v", got, want)
+	}
+}
+
+// TestInputsUntouched: items are only read.
+func TestInputsUntouched(t *testing.T) {
+	items := signed(t, 17, 20, 2)
+	items[3] = clone(items[3])
+	items[3].Sig[0] ^= 1
+	var before []Item
+	for _, it := range items {
+		before = append(before, clone(it))
+	}
+	Invalid(items)
+	VerifyBatch(items)
+	for i := range items {
+		if *items[i].Pub != *before[i].Pub || *items[i].Sig != *before[i].Sig || string(items[i].Msg) != string(before[i].Msg) {
+			t.Errorf("item %d changed", i)
+		}
+	}
+}
+
+// TestBatchInVirtualTime: the library's goroutines all end within the call, so a batch can run in a synctest bubble,
+// as the simulated network needs.
+func TestBatchInVirtualTime(t *testing.T) {
+	items := signed(t, 18, 200, 200)
+	items[150] = clone(items[150])
+	items[150].Sig[63] ^= 1
+	VerifyBatch(items[:100]) // outside first, in case anything were kept for later
+	synctest.Test(t, func(t *testing.T) {
+		if got := Invalid(items); !slices.Equal(got, []int{150}) {
+			t.Errorf("Invalid = %v", got)
+		}
+	})
+}

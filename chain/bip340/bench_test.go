@@ -1,0 +1,91 @@
+package bip340
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+)
+
+// Run with: go test -run - -bench . ./chain/bip340
+// One core each; ns/sig is the time a signature.
+
+var benchItems = sync.OnceValue(func() []Item {
+	var t testing.B
+	const n, workers = 16384, 2
+	items := make([]Item, n)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() { copy(items[w*n/workers:], signed(&t, uint64(50+w), n/workers, n/workers)) })
+	}
+	wg.Wait()
+	return items
+})
+
+var benchShared = sync.OnceValue(func() []Item { return signed(new(testing.B), 60, 16384, 4096) })
+
+func perSig(b *testing.B, n int) {
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/sig")
+}
+
+func BenchmarkSign(b *testing.B) {
+	secret, msg, aux := [32]byte{1}, [32]byte{2}, [32]byte{3}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Sign(&secret, msg[:], &aux); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	it := signed(b, 51, 1, 1)[0]
+	b.ReportAllocs()
+	for b.Loop() {
+		if !Verify(it.Pub, it.Msg, it.Sig) {
+			b.Fatal("refused")
+		}
+	}
+	perSig(b, 1)
+}
+
+func benchBatch(b *testing.B, items []Item) {
+	b.ReportAllocs()
+	b.ResetTimer()
+	for b.Loop() {
+		if !VerifyBatch(items) {
+			b.Fatal("refused")
+		}
+	}
+	perSig(b, len(items))
+}
+
+// Every signature under its own key.
+func BenchmarkBatch16(b *testing.B)    { benchBatch(b, benchItems()[:16]) }
+func BenchmarkBatch64(b *testing.B)    { benchBatch(b, benchItems()[:64]) }
+func BenchmarkBatch256(b *testing.B)   { benchBatch(b, benchItems()[:256]) }
+func BenchmarkBatch1024(b *testing.B)  { benchBatch(b, benchItems()[:1024]) }
+func BenchmarkBatch4096(b *testing.B)  { benchBatch(b, benchItems()[:4096]) }
+func BenchmarkBatch16384(b *testing.B) { benchBatch(b, benchItems()) }
+
+// 4,096 keys for 16,384 signatures.
+func BenchmarkBatchSharedKeys16384(b *testing.B) { benchBatch(b, benchShared()) }
+
+// A failing batch of 1,024: what a sender of bad signatures costs.
+func BenchmarkInvalid1024(b *testing.B) {
+	for _, bad := range []int{1, 16, 1024} {
+		b.Run(fmt.Sprintf("bad=%d", bad), func(b *testing.B) {
+			items := append([]Item(nil), benchItems()[:1024]...)
+			for i := range bad {
+				j := i * len(items) / bad
+				items[j] = clone(items[j])
+				items[j].Msg[0] ^= 1
+			}
+			for b.Loop() {
+				if len(Invalid(items)) != bad {
+					b.Fatal("wrong count")
+				}
+			}
+			perSig(b, len(items))
+		})
+	}
+}
