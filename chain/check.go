@@ -1,0 +1,210 @@
+package chain
+
+import (
+	"runtime"
+	"slices"
+	"sync"
+
+	"quipu/chain/bip340"
+)
+
+// CheckTxs checks the stateless rules of many encoded transactions, T1 to T4, signatures in batches over all
+// cores. Each raw is exactly one transaction and is kept, not copied. known reports leaves whose signature this
+// node has verified before; nil knows none. Both results have one entry an input; where errs[i] is nil, txs[i]
+// holds. A RuleError is the sender's fault.
+func (g *Genesis) CheckTxs(raws [][]byte, known func(LeafHash) bool) (txs []CheckedTx, errs []error) {
+	txs, errs = make([]CheckedTx, len(raws)), make([]error, len(raws))
+	var v verifier
+	for i, raw := range raws {
+		if errs[i] = g.checkTx(&txs[i], raw, 0); errs[i] == nil {
+			v.add(&txs[i], i, known)
+		}
+	}
+	v.blame(errs)
+	return txs, errs
+}
+
+// CheckBlocks checks many bodies against their headers and all stateless rules of their transactions (B1 to B5,
+// T1 to T4); signature batches cross block borders. The headers must have been checked. Results are as CheckTxs's.
+// Where WrongBody(err), the server of the body is to blame and the block may be valid; any other RuleError makes
+// the block invalid.
+func (g *Genesis) CheckBlocks(blocks []Block, known func(LeafHash) bool) (checked []CheckedBlock, errs []error) {
+	checked, errs = make([]CheckedBlock, len(blocks)), make([]error, len(blocks))
+	parallel(len(blocks), func(i int) { checked[i], errs[i] = g.checkBody(blocks[i]) })
+	var v verifier
+	for i := range checked {
+		if errs[i] == nil {
+			for j := range checked[i].txs {
+				v.add(&checked[i].txs[j], i, known)
+			}
+		}
+	}
+	v.blame(errs)
+	return checked, errs
+}
+
+// CheckBody checks that body is the one h commits to, by decoding and tx_root alone (rules B1 and B2). It is what
+// a fetching goroutine asks before it blames its peer.
+func CheckBody(h *Header, body []byte) error {
+	raws, err := SplitBody(body)
+	if err != nil {
+		return err
+	}
+	leaves := make([]LeafHash, len(raws))
+	for i, raw := range raws {
+		leaves[i] = LeafOf(raw)
+	}
+	return checkTxRoot(h, leaves)
+}
+
+// AssumeChecked rebuilds a checked block from what this node stored after checking it. It is for the ledger alone.
+func (g *Genesis) AssumeChecked(b Block) (CheckedBlock, error) {
+	c := CheckedBlock{header: b.Header, id: b.Header.ID(), body: b.Body}
+	raws, err := SplitBody(b.Body)
+	if err != nil {
+		return c, err
+	}
+	c.txs = make([]CheckedTx, len(raws))
+	for i, raw := range raws {
+		if err := g.decodeTx(&c.txs[i], raw); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// Seal makes a checked block of a header and transactions that are checked already: a miner's own block.
+func Seal(h Header, txs []CheckedTx) CheckedBlock {
+	body := make([]byte, 0, h.BodySize)
+	for i := range txs {
+		body = append(body, txs[i].raw...)
+	}
+	return CheckedBlock{header: h, id: h.ID(), body: body, txs: txs}
+}
+
+func (g *Genesis) checkBody(b Block) (CheckedBlock, error) {
+	c := CheckedBlock{header: b.Header, id: b.Header.ID(), body: b.Body}
+	raws, err := SplitBody(b.Body)
+	if err != nil {
+		return c, err
+	}
+	txs, leaves := make([]CheckedTx, len(raws)), make([]LeafHash, len(raws))
+	for i, raw := range raws {
+		leaves[i] = LeafOf(raw)
+	}
+	if err := checkTxRoot(&b.Header, leaves); err != nil {
+		return c, err
+	}
+	if len(raws) != int(b.Header.TxCount) {
+		return c, ruleError(ErrBodyCount, "%d transactions, header says %d", len(raws), b.Header.TxCount)
+	}
+	if len(b.Body) != int(b.Header.BodySize) {
+		return c, ruleError(ErrBodyLength, "body of %d bytes, header says %d", len(b.Body), b.Header.BodySize)
+	}
+	for i, raw := range raws {
+		if err := g.checkTx(&txs[i], raw, b.Header.Height); err != nil {
+			return c, err
+		}
+	}
+	c.txs = txs
+	return c, nil
+}
+
+func checkTxRoot(h *Header, leaves []LeafHash) error {
+	if root := MTH(leaves); root != h.TxRoot {
+		return ruleError(ErrTxRoot, "body hashes to %s, header says %s", root, h.TxRoot)
+	}
+	return nil
+}
+
+func (g *Genesis) decodeTx(c *CheckedTx, raw []byte) error {
+	t, n, err := DecodeTx(raw)
+	if err != nil {
+		return err
+	}
+	if n != len(raw) {
+		return ruleError(ErrTrailing, "%d bytes after the transaction", len(raw)-n)
+	}
+	*c = CheckedTx{tx: t, raw: raw, id: TxIDOf(g.network, raw), leaf: LeafOf(raw)}
+	return nil
+}
+
+// checkTx is every stateless rule but the signature. height 0 leaves valid_until to the pool.
+func (g *Genesis) checkTx(c *CheckedTx, raw []byte, height uint64) error {
+	if err := g.decodeTx(c, raw); err != nil {
+		return err
+	}
+	t := &c.tx
+	for i := range t.Outputs {
+		if t.Outputs[i].Amount == 0 {
+			return ruleError(ErrZeroAmount, "output %d of %s has amount 0", i, c.id)
+		}
+	}
+	if least := g.MinFee(len(raw)); t.Fee < least {
+		return ruleError(ErrFeeTooLow, "fee %d of %s, want at least %d", t.Fee, c.id, least)
+	}
+	if _, ok := t.Spent(g.maxSupply); !ok {
+		return ruleError(ErrOverSupply, "%s spends more than there will ever be", c.id)
+	}
+	if height > 0 && t.ValidUntil != 0 && height > uint64(t.ValidUntil) {
+		return ruleError(ErrExpired, "%s was valid until height %d", c.id, t.ValidUntil)
+	}
+	return nil
+}
+
+// MinFee is min_fee_rate × length, in knots, for an encoding of so many bytes.
+func (g *Genesis) MinFee(length int) uint64 { return uint64(g.MinFeeRate) * uint64(length) }
+
+// verifier collects signatures and verifies them in one batch a core.
+type verifier struct {
+	items []bip340.Item
+	of    []*CheckedTx
+	slot  []int // which entry of the caller's errors each item belongs to
+}
+
+func (v *verifier) add(c *CheckedTx, slot int, known func(LeafHash) bool) {
+	if known != nil && known(c.leaf) {
+		return
+	}
+	v.items = append(v.items, bip340.Item{Pub: (*[32]byte)(&c.tx.From), Msg: c.id[:], Sig: &c.tx.Signature})
+	v.of = append(v.of, c)
+	v.slot = append(v.slot, slot)
+}
+
+// blame writes an error into the slot of every item whose signature is invalid; the first of a slot stands.
+func (v *verifier) blame(errs []error) {
+	workers := min(runtime.GOMAXPROCS(0), (len(v.items)+63)/64)
+	bad := make([][]int, workers)
+	parallel(workers, func(w int) {
+		lo, hi := w*len(v.items)/workers, (w+1)*len(v.items)/workers
+		bad[w] = bip340.Invalid(v.items[lo:hi])
+		for i := range bad[w] {
+			bad[w][i] += lo
+		}
+	})
+	for _, i := range slices.Concat(bad...) {
+		if c := v.of[i]; errs[v.slot[i]] == nil {
+			errs[v.slot[i]] = ruleError(ErrSignature, "signature of %s by %s does not verify", c.id, c.tx.From)
+		}
+	}
+}
+
+// parallel runs f(0..n−1) over the cores and returns when all are done.
+func parallel(n int, f func(i int)) {
+	if n <= 1 || runtime.GOMAXPROCS(0) == 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	workers := min(n, runtime.GOMAXPROCS(0))
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < n; i += workers {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
