@@ -19,7 +19,7 @@ func TestInvalidFindsThePlanted(t *testing.T) {
 		func(it Item) { *it.Sig = [64]byte{} },
 		func(it Item) { v := bytes32(hexN); copy(it.Sig[32:], v[:]) },
 	}
-	for _, n := range []int{0, 1, 2, 15, 16, 17, 64, 300} {
+	for _, n := range []int{0, 1, 2, 5, 6, 7, 15, 16, 17, 64, 300} {
 		for _, k := range []int{0, 1, 2, 5, n / 2, n} {
 			if k > n {
 				continue
@@ -39,12 +39,12 @@ func TestInvalidFindsThePlanted(t *testing.T) {
 				if got := VerifyBatch(items); got != (k == 0) {
 					t.Errorf("VerifyBatch says %v", got)
 				}
-				for _, size := range [][2]int{{4096, 1}, {7, 1}, {64, 3}, {1, 1}} {
-					if n > 64 && size[0] < 64 {
+				for _, size := range []sizes{bare, {7, 1, 1}, {64, 3, 5}, {1, 1, 1}, {100, 20, 1}} {
+					if n > 64 && size.chunk < 64 {
 						continue
 					}
-					if got := invalid(items, size[0], size[1]); !slices.Equal(got, planted) {
-						t.Errorf("chunk %d, single %d: %v, want %v", size[0], size[1], got, planted)
+					if got := invalid(items, size); !slices.Equal(got, planted) {
+						t.Errorf("%+v: %v, want %v", size, got, planted)
 					}
 				}
 			})
@@ -64,14 +64,14 @@ func TestAllValidIsNil(t *testing.T) {
 // TestChunkBorder has more items than one multi-exponentiation takes.
 func TestChunkBorder(t *testing.T) {
 	pool := signed(t, 13, 64, 8)
-	items := make([]Item, chunkItems+singleItems-1) // the second chunk goes one by one
+	items := make([]Item, tuned.chunk+tuned.batch-1) // the second chunk goes one by one
 	for i := range items {
 		items[i] = pool[i%len(pool)]
 	}
 	if !VerifyBatch(items) {
 		t.Error("VerifyBatch refuses valid items")
 	}
-	planted := []int{0, chunkItems - 1, chunkItems, len(items) - 1}
+	planted := []int{0, tuned.chunk - 1, tuned.chunk, len(items) - 1}
 	for _, i := range planted {
 		items[i] = clone(items[i])
 		items[i].Sig[40] ^= 1
@@ -93,15 +93,15 @@ func TestDuplicates(t *testing.T) {
 	bad := clone(one)
 	bad.Msg[3] ^= 4
 	items := slices.Repeat([]Item{one}, 40)
-	if !VerifyBatch(items) || invalid(items, 4096, 1) != nil {
+	if !VerifyBatch(items) || invalid(items, bare) != nil {
 		t.Error("a valid item repeated is refused")
 	}
 	items[7], items[8], items[31] = bad, bad, bad
-	if got, want := invalid(items, 4096, 1), []int{7, 8, 31}; !slices.Equal(got, want) {
+	if got, want := invalid(items, bare), []int{7, 8, 31}; !slices.Equal(got, want) {
 		t.Errorf("Invalid = %v, want %v", got, want)
 	}
 	all := slices.Repeat([]Item{bad}, 40)
-	if VerifyBatch(all) || len(Invalid(all)) != 40 || len(invalid(all, 4096, 1)) != 40 {
+	if VerifyBatch(all) || len(Invalid(all)) != 40 || len(invalid(all, bare)) != 40 {
 		t.Error("an invalid item repeated is accepted")
 	}
 	if sameKey := signed(t, 15, 40, 1); !VerifyBatch(sameKey) {
@@ -129,7 +129,7 @@ func TestErrorsThatCancel(t *testing.T) {
 	if VerifyBatch(items) {
 		t.Error("VerifyBatch accepts errors that cancel")
 	}
-	if got := invalid(items, 4096, 1); !slices.Equal(got, want) {
+	if got := invalid(items, bare); !slices.Equal(got, want) {
 		t.Errorf("Invalid = %v, want %v", got, want)
 	}
 }

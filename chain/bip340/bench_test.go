@@ -60,6 +60,7 @@ func benchBatch(b *testing.B, items []Item) {
 }
 
 // Every signature under its own key.
+func BenchmarkBatch6(b *testing.B)     { benchBatch(b, benchItems()[:6]) }
 func BenchmarkBatch16(b *testing.B)    { benchBatch(b, benchItems()[:16]) }
 func BenchmarkBatch64(b *testing.B)    { benchBatch(b, benchItems()[:64]) }
 func BenchmarkBatch256(b *testing.B)   { benchBatch(b, benchItems()[:256]) }
@@ -70,22 +71,27 @@ func BenchmarkBatch16384(b *testing.B) { benchBatch(b, benchItems()) }
 // 4,096 keys for 16,384 signatures.
 func BenchmarkBatchSharedKeys16384(b *testing.B) { benchBatch(b, benchShared()) }
 
-// A failing batch of 1,024: what a sender of bad signatures costs.
-func BenchmarkInvalid1024(b *testing.B) {
-	for _, bad := range []int{1, 16, 1024} {
-		b.Run(fmt.Sprintf("bad=%d", bad), func(b *testing.B) {
-			items := append([]Item(nil), benchItems()[:1024]...)
-			for i := range bad {
-				j := i * len(items) / bad
-				items[j] = clone(items[j])
-				items[j].Msg[0] ^= 1
-			}
-			for b.Loop() {
-				if len(Invalid(items)) != bad {
-					b.Fatal("wrong count")
+// A failing batch of 4,096: what a sender of bad signatures costs. They stand evenly spread, or all in the first part.
+func BenchmarkInvalid4096(b *testing.B) {
+	for _, bad := range []int{1, 4, 16, 64, 256, 1024, 4096} {
+		for _, spread := range []bool{true, false} {
+			b.Run(fmt.Sprintf("bad=%d/spread=%v", bad, spread), func(b *testing.B) {
+				items := append([]Item(nil), benchItems()[:4096]...)
+				for i := range bad {
+					if spread {
+						i *= len(items) / bad
+					}
+					items[i] = clone(items[i])
+					items[i].Msg[0] ^= 1
 				}
-			}
-			perSig(b, len(items))
-		})
+				b.ResetTimer()
+				for b.Loop() {
+					if len(Invalid(items)) != bad {
+						b.Fatal("wrong count")
+					}
+				}
+				perSig(b, len(items))
+			})
+		}
 	}
 }

@@ -101,7 +101,7 @@ func TestFlippedBits(t *testing.T) {
 		}
 		items = append(items, it)
 	}
-	if got := invalid(items, 4096, 1); len(got) != len(items) {
+	if got := invalid(items, bare); len(got) != len(items) {
 		t.Errorf("the batch refuses %d of %d", len(got), len(items))
 	}
 }
@@ -129,7 +129,7 @@ func agree(t *testing.T, it Item, want bool, neighbours []Item) {
 	if got := Invalid(many); !slices.Equal(got, bad) {
 		t.Errorf("Invalid = %v, want %v", got, bad)
 	}
-	if got := invalid(many, 4096, 1); !slices.Equal(got, bad) {
+	if got := invalid(many, bare); !slices.Equal(got, bad) {
 		t.Errorf("the bare batch = %v, want %v", got, bad)
 	}
 }

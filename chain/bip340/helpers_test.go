@@ -96,3 +96,13 @@ func scalar(b [32]byte) (s secp.ModNScalar) {
 	s.SetBytes(&b)
 	return s
 }
+
+// bare sends every item through the batch, alone at last.
+var bare = sizes{chunk: 4096, batch: 1, halve: 1}
+
+// sumIsZero is the batch equation and nothing else.
+func sumIsZero(terms []term) bool {
+	randomize(terms)
+	s := sum(terms)
+	return s.Z.IsZero()
+}
