@@ -2,6 +2,7 @@ package wallet
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"os"
 	"strings"
@@ -18,6 +19,36 @@ func sampleFile(t testing.TB) (string, []byte) {
 	}
 	defer w.Close()
 	return path, w.raw
+}
+
+// TestGolden opens files written by version 1 of the format: whoever changes the
+// format must keep reading them. A Python script (argon2id and ChaCha20-Poly1305
+// of its cryptography package, HChaCha20 by hand) read the same payloads from
+// them: 01 01 02000000 10 7f…7f and 01 02 01000000 20 00…03.
+func TestGolden(t *testing.T) {
+	for file, want := range map[string]string{
+		"golden-seed": "0101" + "02000000" + "10" + strings.Repeat("7f", 16),
+		"golden-key":  "0102" + "01000000" + "20" + strings.Repeat("00", 31) + "03",
+	} {
+		raw, err := os.ReadFile("testdata/" + file + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := Path(t.TempDir(), file)
+		if err := os.WriteFile(path, raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, err := Open(path, pass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := hex.EncodeToString(w.secret.encode()); got != want {
+			t.Errorf("%s holds %s", file, got)
+		}
+		if again, err := w.file.encode(); err != nil || !bytes.Equal(again, raw) {
+			t.Errorf("%s is written differently now", file)
+		}
+	}
 }
 
 // TestKeyFileDamage: one valid file and its corruptions, each with the error it
@@ -307,8 +338,13 @@ func TestDecodeSecret(t *testing.T) {
 // FuzzDecodeKeyFile: no bytes panic; what is read is written back to the same
 // values, and writing is stable.
 func FuzzDecodeKeyFile(f *testing.F) {
-	_, good := sampleFile(f)
-	f.Add(good)
+	for _, file := range []string{"testdata/golden-seed.json", "testdata/golden-key.json"} {
+		good, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(good)
+	}
 	f.Add([]byte(`{"quipu_wallet": 2}`))
 	f.Add([]byte(`{"quipu_wallet": 1, "name": "a", "name": "b"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
