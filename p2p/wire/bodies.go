@@ -49,7 +49,10 @@ func DecodeBodiesRequest(b []byte) (BodiesRequest, error) {
 		return BodiesRequest{}, malformed("request for %d bodies, want 1 to %d", n, MaxBodies)
 	}
 	q := BodiesRequest{IDs: readIDs[chain.BlockID](&r, n)}
-	return q, r.end("bodies request")
+	if err := r.end("bodies request"); err != nil {
+		return BodiesRequest{}, err
+	}
+	return q, nil
 }
 
 // AppendBody appends one frame of the answer, its head included. body is nil unless code is BodyFollows.
@@ -112,7 +115,10 @@ func DecodeBlockTxsRequest(b []byte) (BlockTxsRequest, error) {
 		return BlockTxsRequest{}, malformed("request for %d transactions, want 1 to %d", n, MaxLeaves)
 	}
 	q := BlockTxsRequest{Leaves: readIDs[chain.LeafHash](&r, n)}
-	return q, r.end("blocktxs request")
+	if err := r.end("blocktxs request"); err != nil {
+		return BlockTxsRequest{}, err
+	}
+	return q, nil
 }
 
 // AppendBlockTxs appends the answer: the encodings found, one after another. It stops before the one that would take

@@ -52,7 +52,10 @@ func DecodeTxStatusRequest(b []byte) ([]chain.TxID, error) {
 		return nil, malformed("request for the status of %d transactions, want 1 to %d", n, MaxTxIDs)
 	}
 	ids := readIDs[chain.TxID](&r, n)
-	return ids, r.end("txstatus request")
+	if err := r.end("txstatus request"); err != nil {
+		return nil, err
+	}
+	return ids, nil
 }
 
 // AppendTxStatuses appends the answer, one entry an id in the order asked: n u8 ‖ n × (state u8, took u32 µs, height
@@ -118,7 +121,10 @@ func DecodeTxStatuses(b []byte, asked int) ([]TxStatus, error) {
 		}
 		t.Reason = string(reason)
 	}
-	return all, r.end("txstatus answer")
+	if err := r.end("txstatus answer"); err != nil {
+		return nil, err
+	}
+	return all, nil
 }
 
 func printable(c byte) bool { return c >= 0x20 && c <= 0x7e }

@@ -1,0 +1,241 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"os"
+	"testing"
+
+	"quipu/chain"
+)
+
+var update = flag.Bool("update", false, "write testdata/messages.json anew")
+
+// codec is one decoder and its encoder, so that tables and fuzz targets share them: again decodes b and encodes what
+// came out.
+type codec struct {
+	name  string
+	again func(b []byte) ([]byte, error)
+}
+
+var codecs = []codec{
+	{"tx batch", func(b []byte) ([]byte, error) {
+		raws, err := DecodeTxBatch(b)
+		if err != nil {
+			return nil, err
+		}
+		return AppendTxBatch(nil, [SaltSize]byte(b), raws), nil
+	}},
+	{"block message", func(b []byte) ([]byte, error) {
+		m, err := DecodeBlockMsg(b)
+		if err != nil {
+			return nil, err
+		}
+		return AppendBlockMsg(nil, &m.Header, m.Body), nil
+	}},
+	{"status", func(b []byte) ([]byte, error) {
+		s, err := DecodeStatus(b)
+		if err != nil {
+			return nil, err
+		}
+		return s.Append(nil), nil
+	}},
+	{"headers request", func(b []byte) ([]byte, error) {
+		q, err := DecodeHeadersRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return q.Append(nil), nil
+	}},
+	{"headers answer", func(b []byte) ([]byte, error) {
+		hs, err := DecodeHeaders(b, MaxHeaders)
+		if err != nil {
+			return nil, err
+		}
+		return AppendHeaders(nil, hs), nil
+	}},
+	{"bodies request", func(b []byte) ([]byte, error) {
+		q, err := DecodeBodiesRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return q.Append(nil), nil
+	}},
+	{"bodies answer", func(b []byte) ([]byte, error) {
+		code, body, err := DecodeBody(b)
+		if err != nil {
+			return nil, err
+		}
+		return AppendBody(nil, code, body)[FrameHead:], nil
+	}},
+	{"blocktxs request", func(b []byte) ([]byte, error) {
+		q, err := DecodeBlockTxsRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return q.Append(nil), nil
+	}},
+	{"blocktxs answer", func(b []byte) ([]byte, error) {
+		raws, err := DecodeBlockTxs(b, MaxLeaves)
+		if err != nil {
+			return nil, err
+		}
+		return AppendBlockTxs(nil, raws), nil
+	}},
+	{"txstatus request", func(b []byte) ([]byte, error) {
+		ids, err := DecodeTxStatusRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return AppendTxStatusRequest(nil, ids), nil
+	}},
+	{"txstatus answer", func(b []byte) ([]byte, error) {
+		n := 0
+		if len(b) > 0 {
+			n = int(b[0])
+		}
+		all, err := DecodeTxStatuses(b, n)
+		if err != nil {
+			return nil, err
+		}
+		return AppendTxStatuses(nil, all), nil
+	}},
+	{"frame", func(b []byte) ([]byte, error) {
+		r := bytes.NewReader(b)
+		payload, err := ReadFrame(r, MaxAnswer)
+		if err != nil {
+			return nil, err
+		}
+		return append(AppendFrame(nil, payload), b[len(b)-r.Len():]...), nil // what follows is the next frame
+	}},
+}
+
+func codecOf(t testing.TB, name string) codec {
+	for _, c := range codecs {
+		if c.name == name {
+			return c
+		}
+	}
+	t.Fatalf("no codec %q", name)
+	return codec{}
+}
+
+// example is one message of testdata/messages.json, which docs/protocol.md shows.
+type example struct {
+	Codec string `json:"codec"`
+	Says  string `json:"says"`
+	Hex   string `json:"hex"`
+}
+
+// fill is n bytes of b: a value that is easy to find in hex.
+func fill[T ~[32]byte](b byte) (v T) {
+	for i := range v {
+		v[i] = b
+	}
+	return v
+}
+
+func exampleTx() []byte {
+	t := chain.Tx{From: fill[chain.Account](0xf0), Nonce: 7, Fee: 159,
+		Outputs: []chain.Output{{To: fill[chain.Account](0x70), Amount: 100_000_000}}}
+	for i := range t.Signature {
+		t.Signature[i] = 0x51
+	}
+	return t.Append(nil)
+}
+
+func exampleHeader(bodySize uint32) chain.Header {
+	return chain.Header{Version: 1, Height: 258, Parent: fill[chain.BlockID](0xa1), HistoryRoot: fill[chain.Hash](0xa2),
+		Time: 1_700_000_000_000, TxRoot: fill[chain.Hash](0xa3), StateRoot: fill[chain.Hash](0xa4), Miner: fill[chain.Account](0xa5),
+		TxCount: bodySize / chain.TxMinSize, BodySize: bodySize, Bits: 0x1f00ffff, Nonce: 99}
+}
+
+func exampleStatus() Status {
+	return Status{
+		BestID: fill[chain.BlockID](0xb1), BestHeight: 260, BestWork: chain.Work{0x20000},
+		TipID: fill[chain.BlockID](0xb2), TipHeight: 258, TipWork: chain.Work{0x1fe00},
+		Version: 1, Clock: 1_700_000_000_123,
+		Ranges: []Range{{1, 258}, {260, 260}},
+		Pool:   []chain.LeafHash{fill[chain.LeafHash](0x1e), fill[chain.LeafHash](0x2e)},
+	}
+}
+
+func examples() []example {
+	status, whole, large := exampleStatus(), exampleHeader(159), exampleHeader(159*100)
+	empty := exampleHeader(0)
+	headersRequest := HeadersRequest{Locator: []chain.BlockID{fill[chain.BlockID](0xb1), fill[chain.BlockID](0xb0)}, Max: MaxHeaders}
+	bodiesRequest := BodiesRequest{IDs: []chain.BlockID{fill[chain.BlockID](0xb1), fill[chain.BlockID](0xb2)}}
+	blockTxsRequest := BlockTxsRequest{Leaves: []chain.LeafHash{fill[chain.LeafHash](0x1e)}}
+	statuses := []TxStatus{
+		{State: TxUnknown},
+		{State: TxVerified, Took: 60},
+		{State: TxRejected, Reason: "tx-signature"},
+		{State: TxInBlock, Took: 60, Height: 258, Block: fill[chain.BlockID](0xb2)},
+	}
+	list := []struct {
+		codec, says string
+		b           []byte
+	}{
+		{"tx batch", "one transaction", AppendTxBatch(nil, [8]byte{1, 2, 3, 4, 5, 6, 7, 8}, [][]byte{exampleTx()})},
+		{"block message", "a body of 159 bytes rides along", AppendBlockMsg(nil, &whole, exampleTx())},
+		{"block message", "a body of 15,900 bytes does not", AppendBlockMsg(nil, &large, bytes.Repeat(exampleTx(), 100))},
+		{"block message", "an empty block", AppendBlockMsg(nil, &empty, nil)},
+		{"status", "two ranges of bodies, two transactions in the pool", status.Append(nil)},
+		{"headers request", "up to 2000 headers after the first of two ids", headersRequest.Append(nil)},
+		{"headers answer", "one header", AppendHeaders(nil, []chain.Header{empty})},
+		{"headers answer", "none", nil},
+		{"bodies request", "two bodies", bodiesRequest.Append(nil)},
+		{"bodies answer", "not here", []byte{byte(BodyMissing)}},
+		{"bodies answer", "a body of one transaction", append([]byte{byte(BodyFollows)}, exampleTx()...)},
+		{"bodies answer", "ask again", []byte{byte(BodyLater)}},
+		{"blocktxs request", "one leaf", blockTxsRequest.Append(nil)},
+		{"blocktxs answer", "one transaction", AppendBlockTxs(nil, [][]byte{exampleTx()})},
+		{"txstatus request", "two transactions", AppendTxStatusRequest(nil, []chain.TxID{fill[chain.TxID](0xd1), fill[chain.TxID](0xd2)})},
+		{"txstatus answer", "unknown, verified, rejected, in a block", AppendTxStatuses(nil, statuses)},
+		{"frame", "the payload 0a0b0c", AppendFrame(nil, []byte{10, 11, 12})},
+	}
+	out := make([]example, len(list))
+	for i, e := range list {
+		out[i] = example{e.codec, e.says, hex.EncodeToString(e.b)}
+	}
+	return out
+}
+
+// TestExamples holds the encoders to testdata/messages.json, and each message there to decode and encode again to
+// itself. A changed byte is a changed protocol.
+func TestExamples(t *testing.T) {
+	const file = "testdata/messages.json"
+	if *update {
+		b, _ := json.MarshalIndent(examples(), "", "  ")
+		if err := os.WriteFile(file, append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var golden []example
+	if err := json.Unmarshal(b, &golden); err != nil {
+		t.Fatal(err)
+	}
+	now := examples()
+	if len(golden) != len(now) {
+		t.Fatalf("%d examples in the file, %d here", len(golden), len(now))
+	}
+	for i, e := range golden {
+		if e != now[i] {
+			t.Errorf("%s, %s:\nnow  %s\nfile %s", now[i].Codec, now[i].Says, now[i].Hex, e.Hex)
+		}
+		raw, err := hex.DecodeString(e.Hex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := codecOf(t, e.Codec).again(raw)
+		if err != nil || !bytes.Equal(again, raw) {
+			t.Errorf("%s, %s: decode and encode: %x, %v", e.Codec, e.Says, again, err)
+		}
+	}
+}
