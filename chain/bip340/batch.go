@@ -89,6 +89,8 @@ type bisection struct {
 
 	// Of the batch at hand: how many terms have been decided, by the rule or by a sum, and how many of them refused.
 	decided, refused int
+
+	asked int // how many times Verify was called
 }
 
 // find decides all terms of one batch.
@@ -142,6 +144,7 @@ func (b *bisection) single(terms []term) {
 
 // decide asks the rule about one item.
 func (b *bisection) decide(i int) {
+	b.asked++
 	if b.items[i].refused() {
 		b.bad = append(b.bad, i)
 	}

@@ -134,6 +134,44 @@ func TestErrorsThatCancel(t *testing.T) {
 	}
 }
 
+// TestBisectionIsNarrow: what the sums accept is not verified again, so few invalid items cost few calls of Verify, and
+// no choice of them costs more than one call an item.
+func TestBisectionIsNarrow(t *testing.T) {
+	pool := signed(t, 19, 512, 30)
+	for _, c := range []struct {
+		bad     []int
+		atMost  int
+		comment string
+	}{
+		{nil, 0, "all valid"},
+		{[]int{0}, 16, "the first"},
+		{[]int{511}, 16, "the last"},
+		{[]int{100, 300}, 32, "one in each half"},
+		{[]int{8, 9, 10, 11}, 16, "four together"},
+	} {
+		items := slices.Clone(pool)
+		for _, i := range c.bad {
+			items[i] = clone(items[i])
+			items[i].Msg[0] ^= 1
+		}
+		b := bisection{items: items, sizes: tuned}
+		terms, _ := decode(items)
+		b.find(terms)
+		if slices.Sort(b.bad); !slices.Equal(b.bad, c.bad) || b.asked > c.atMost {
+			t.Errorf("%s: found %v with %d calls of Verify, want %v with at most %d", c.comment, b.bad, b.asked, c.bad, c.atMost)
+		}
+	}
+	b := bisection{items: pool, sizes: tuned}
+	for i := range pool {
+		pool[i] = clone(pool[i])
+		pool[i].Msg[0] ^= 1
+	}
+	terms, _ := decode(pool)
+	if b.find(terms); b.asked != len(pool) || len(b.bad) != len(pool) {
+		t.Errorf("all invalid: %d found with %d calls of Verify", len(b.bad), b.asked)
+	}
+}
+
 // TestInputsUntouched: items are only read.
 func TestInputsUntouched(t *testing.T) {
 	items := signed(t, 17, 20, 2)

@@ -85,6 +85,39 @@ func TestCorruptions(t *testing.T) {
 	}
 }
 
+// TestRanges looks at the parsers alone. Nobody can make a signature that would be valid if r were taken modulo p or s
+// modulo n, so Verify's answer can't show that they are not.
+func TestRanges(t *testing.T) {
+	p, n := bytes32(hexP), bytes32(hexN)
+	valid := signed(t, 4, 1, 1)[0]
+	for _, c := range []struct {
+		name string
+		at   int
+		v    [32]byte
+		ok   bool // for an s; an r below p may still be off the curve
+	}{
+		{"r = p - 1", 0, plus(p, -1), true},
+		{"r = p", 0, p, false},
+		{"r = p + 1", 0, plus(p, 1), false},
+		{"r = 2^256 - 1", 0, plus([32]byte{}, -1), false},
+		{"s = 0", 32, [32]byte{}, true},
+		{"s = n - 1", 32, plus(n, -1), true},
+		{"s = n", 32, n, false},
+		{"s = n + 1", 32, plus(n, 1), false},
+		{"s = p", 32, p, false},
+		{"s = 2^256 - 1", 32, plus([32]byte{}, -1), false},
+	} {
+		it := clone(valid)
+		copy(it.Sig[c.at:], c.v[:])
+		if _, _, ok := parse(it.Sig); ok != c.ok {
+			t.Errorf("%s: parse says %v", c.name, ok)
+		}
+		if terms, _ := decode([]Item{it}); !c.ok && len(terms) != 0 || c.at == 32 && c.ok && len(terms) != 1 {
+			t.Errorf("%s: the batch decodes it to %d terms", c.name, len(terms))
+		}
+	}
+}
+
 // TestFlippedBits flips every bit of the key and of the signature, one at a time.
 func TestFlippedBits(t *testing.T) {
 	valid := signed(t, 3, 1, 1)[0]

@@ -10,16 +10,11 @@ func Verify(pub *[32]byte, msg []byte, sig *[64]byte) bool {
 	if !liftX(pub, &p) {
 		return false
 	}
-	r := (*[32]byte)(sig[:32])
-	var rx secp.FieldVal
-	if overflow := rx.SetBytes(r); overflow != 0 {
+	rx, s, ok := parse(sig)
+	if !ok {
 		return false
 	}
-	var s secp.ModNScalar
-	if overflow := s.SetBytes((*[32]byte)(sig[32:])); overflow != 0 {
-		return false
-	}
-	e := challenge(r, pub, msg)
+	e := challenge((*[32]byte)(sig[:32]), pub, msg)
 
 	var sg, ep, sum secp.JacobianPoint
 	secp.ScalarBaseMultNonConst(&s, &sg)
@@ -37,6 +32,13 @@ func Verify(pub *[32]byte, msg []byte, sig *[64]byte) bool {
 func ValidKey(pub *[32]byte) bool {
 	var p secp.JacobianPoint
 	return liftX(pub, &p)
+}
+
+// parse splits a signature into r < p and s < n, or returns false.
+func parse(sig *[64]byte) (r secp.FieldVal, s secp.ModNScalar, ok bool) {
+	rOver := r.SetBytes((*[32]byte)(sig[:32]))
+	sOver := s.SetBytes((*[32]byte)(sig[32:]))
+	return r, s, rOver == 0 && sOver == 0
 }
 
 // liftX is BIP-340's lift_x: the point with this x and an even y, normalized, or false.
