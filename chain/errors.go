@@ -10,9 +10,10 @@ type ErrorKind string
 
 func (k ErrorKind) Error() string { return string(k) }
 
-// The kinds, grouped by the stage that finds them. The rule numbers are those of docs/spec.md.
+// The kinds, grouped by the stage that finds them. Each carries the number of its rule in docs/spec.md; a test holds
+// these comments against the table there. H1, the parent is known, has no kind: see ErrUnknownParent.
 const (
-	// Decoding: D1 to D4.
+	// Decoding: D1 to D5.
 	ErrTxVersion ErrorKind = "tx-version"     // D1
 	ErrNoOutputs ErrorKind = "tx-no-outputs"  // D2
 	ErrMemoSize  ErrorKind = "tx-memo-size"   // D3
@@ -25,11 +26,11 @@ const (
 	ErrOverSupply ErrorKind = "tx-over-supply" // T3
 	ErrSignature  ErrorKind = "tx-signature"   // T4
 
-	// Header rules: H1 to H9.
+	// Header rules: H2 to H9.
 	ErrHeight      ErrorKind = "header-height"       // H2
-	ErrVersion     ErrorKind = "header-version"      // H3
-	ErrTimeOrder   ErrorKind = "header-time-order"   // H4
-	ErrTimeLimit   ErrorKind = "header-time-limit"   // H4
+	ErrVersion     ErrorKind = "header-version"      // H3: see ErrUpgrade for a version above all we know
+	ErrTimeOrder   ErrorKind = "header-time-order"   // H4: not after the parent's
+	ErrTimeLimit   ErrorKind = "header-time-limit"   // H4: not below 2^53
 	ErrBits        ErrorKind = "header-bits"         // H5
 	ErrWork        ErrorKind = "header-work"         // H6
 	ErrHistoryRoot ErrorKind = "header-history-root" // H7
@@ -40,7 +41,7 @@ const (
 	ErrBodyDecode ErrorKind = "body-decode"  // B1
 	ErrTxRoot     ErrorKind = "body-tx-root" // B2
 
-	// A body that gives tx_root and yet breaks a rule makes the block invalid: B3 to B5, then A1 to A4.
+	// A body that gives tx_root and yet breaks a rule makes the block invalid: B3 to B5, T1 to T4, then A1 to A4.
 	ErrBodyCount  ErrorKind = "body-tx-count" // B3
 	ErrBodyLength ErrorKind = "body-size"     // B4
 	ErrExpired    ErrorKind = "tx-expired"    // B5
@@ -49,13 +50,12 @@ const (
 	ErrCreateFee  ErrorKind = "tx-create-fee" // A3: the fee doesn't pay for accounts it creates
 	ErrStateRoot  ErrorKind = "state-root"    // A4
 
-	// Genesis: G1 to G3.
-	ErrGenesis ErrorKind = "genesis"
+	ErrGenesis ErrorKind = "genesis" // G1 to G4: JSON text, canonical bytes, bounds, supply
 )
 
 // Sentinels: nobody's fault.
 var (
-	ErrUnknownParent = errors.New("parent header is not known")
+	ErrUnknownParent = errors.New("parent header is not known")                     // H1
 	ErrUpgrade       = errors.New("made for a newer program: upgrade needed") // header version above ours
 )
 
