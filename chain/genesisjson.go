@@ -152,7 +152,7 @@ func jsonObject(text []byte) (map[string]json.RawMessage, []string, error) {
 	if _, err := dec.Token(); err != nil {
 		return nil, nil, err
 	}
-	if dec.InputOffset() != int64(len(text)) && len(bytes.TrimSpace(text[dec.InputOffset():])) > 0 {
+	if rest := text[dec.InputOffset():]; len(bytes.Trim(rest, " \t\r\n")) > 0 { // JSON's white space, not Unicode's
 		return nil, nil, fmt.Errorf("more text after the object")
 	}
 	return fields, order, nil
