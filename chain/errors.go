@@ -55,7 +55,7 @@ const (
 
 // Sentinels: nobody's fault.
 var (
-	ErrUnknownParent = errors.New("parent header is not known")                     // H1
+	ErrUnknownParent = errors.New("parent header is not known")               // H1
 	ErrUpgrade       = errors.New("made for a newer program: upgrade needed") // header version above ours
 )
 
