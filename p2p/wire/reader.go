@@ -46,12 +46,10 @@ func (r *reader) u64() uint64 {
 	return 0
 }
 
-// work reads 32 bytes, least significant first.
-func (r *reader) work() (w chain.Work) {
-	for i := range w {
-		w[i] = r.u64()
-	}
-	return w
+func (r *reader) work() chain.Work {
+	var b [32]byte
+	copy(b[:], r.take(32))
+	return chain.WorkFromBytes(b)
 }
 
 // end refuses a value that was cut short or that bytes follow.
@@ -66,10 +64,8 @@ func (r *reader) end(what string) error {
 }
 
 func appendWork(dst []byte, w *chain.Work) []byte {
-	for _, limb := range w {
-		dst = le.AppendUint64(dst, limb)
-	}
-	return dst
+	b := chain.WorkBytes(w)
+	return append(dst, b[:]...)
 }
 
 // readIDs reads n 32-byte ids; nothing is allocated unless all their bytes are there.
