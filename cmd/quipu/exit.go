@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"quipu/chain"
+	"quipu/chain/ledger"
+	"quipu/rpc"
+	"quipu/wallet"
+)
+
+// Exit codes. They are part of the interface: none ever changes its meaning. helptext.go explains them.
+const (
+	exitOK          = 0
+	exitOther       = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitLocked      = 4 // passphrase needed or wrong, token
+	exitUnreachable = 5 // node
+	exitRejected    = 6 // by validation
+	exitUnknown     = 7 // outcome unknown
+	exitFunds       = 8
+	exitRunning     = 9  // already running, lock held
+	exitCheck       = 10 // check failed
+	exitSpace       = 11 // disk space low
+	exitData        = 12 // data directory unusable
+	exitInterrupted = 130
+)
+
+// exitError is a failure with its exit code and what to type next. It is printed once, by run.
+type exitError struct {
+	code int
+	err  error
+	hint string // one line each; may be empty
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// fail makes an exitError. The text says what failed and why; the hint what to type next.
+func fail(code int, hint, format string, args ...any) error {
+	return &exitError{code, fmt.Errorf(format, args...), hint}
+}
+
+// usageError says that the command line can't be understood.
+func usageError(hint, format string, args ...any) error {
+	return fail(exitUsage, hint, format, args...)
+}
+
+// checkFailed says that the command ran and what it checked doesn't hold.
+func checkFailed(hint, format string, args ...any) error {
+	return fail(exitCheck, hint, format, args...)
+}
+
+// classify gives any error of our packages its exit code and hint.
+func classify(err error) *exitError {
+	var e *exitError
+	if errors.As(err, &e) {
+		return e
+	}
+	var space *ledger.LowSpaceError
+	var rule *chain.RuleError
+	var call *rpc.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return &exitError{exitInterrupted, errors.New("interrupted"), ""}
+	case errors.As(err, &space):
+		return &exitError{exitSpace, err, "df -h " + shellQuote(space.Dir)}
+	case errors.Is(err, ledger.ErrLocked):
+		return &exitError{exitRunning, err, ""}
+	case errors.Is(err, ledger.ErrNoLedger):
+		return &exitError{exitNotFound, err, ""}
+	case errors.Is(err, ledger.ErrWrongGenesis), errors.Is(err, ledger.ErrNewerSchema), errors.Is(err, ledger.ErrCorrupt):
+		return &exitError{exitData, err, ""}
+	case errors.As(err, &call):
+		return classifyCall(call)
+	case errors.Is(err, wallet.ErrWrongPassphrase), errors.Is(err, wallet.ErrPassphraseRequired), errors.Is(err, wallet.ErrPermissions):
+		return &exitError{exitLocked, err, wallet.Hint(err)}
+	case errors.Is(err, wallet.ErrNotFound):
+		return &exitError{exitNotFound, err, wallet.Hint(err)}
+	case errors.Is(err, wallet.ErrName), errors.Is(err, wallet.ErrPayment), errors.Is(err, wallet.ErrExists), errors.Is(err, wallet.ErrNetwork):
+		return &exitError{exitUsage, err, wallet.Hint(err)}
+	case errors.As(err, &rule):
+		return &exitError{exitRejected, err, ""}
+	case errors.Is(err, fs.ErrNotExist):
+		return &exitError{exitNotFound, err, ""}
+	}
+	return &exitError{exitOther, err, wallet.Hint(err)}
+}
+
+// classifyCall is classify for what a node answered.
+func classifyCall(e *rpc.Error) *exitError {
+	code := exitOther
+	switch e.Data.Name {
+	case rpc.NameInvalidParams:
+		code = exitUsage
+	case rpc.NameNotFound:
+		code = exitNotFound
+	case rpc.NameUnauthorized, rpc.NameForbidden:
+		code = exitLocked
+	case rpc.NameRejected, rpc.NameRefused:
+		code = exitRejected
+	case rpc.NameFunds:
+		code = exitFunds
+	case rpc.NameTimeout:
+		code = exitUnknown
+	case rpc.NameNotReady, rpc.NameBusy:
+		code = exitUnreachable
+	}
+	return &exitError{code, errors.New(e.Message), e.Data.Hint}
+}
+
+// report prints the error once and returns its exit code.
+func (a *app) report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	e := classify(err)
+	fmt.Fprintf(a.err, "quipu: %v\n", e.err)
+	for line := range splitLines(e.hint) {
+		fmt.Fprintf(a.err, "  try: %s\n", line)
+	}
+	return e.code
+}
+
+// program is how this binary was started, for hints that can be typed as they stand.
+func program() string {
+	if isGoRun(os.Args[0]) {
+		return "go run ./cmd/quipu"
+	}
+	return "quipu"
+}
