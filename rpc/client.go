@@ -111,17 +111,17 @@ func (c *Client) post(ctx context.Context, method string, body []byte, token str
 	}
 	inner, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	req, err := c.request(inner, "POST", "/rpc", token, bytes.NewReader(body))
+	req, err := c.request(inner, http.MethodPost, "/rpc", token, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	answer, err := c.do(req)
-	var http *HTTPError
+	var other *HTTPError
 	var op *net.OpError
 	switch {
 	case err == nil:
-	case errors.As(err, &http):
+	case errors.As(err, &other):
 		return err
 	case ctx.Err() != nil:
 		return ctx.Err()

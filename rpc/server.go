@@ -189,7 +189,8 @@ func (s *Server) Handler() http.Handler { return s.handler }
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/rpc", http.HandlerFunc(s.serveRPC))
+	mux.Handle("POST /rpc", http.HandlerFunc(s.serveRPC))
+	mux.Handle("GET /rpc", http.HandlerFunc(s.serveRPC)) // says how to ask; the page would take it otherwise
 	if s.cfg.Events != nil {
 		mux.Handle("GET /events", s.closed(http.HandlerFunc(s.serveEvents)))
 	}
