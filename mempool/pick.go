@@ -1,0 +1,67 @@
+package mempool
+
+import "quipu/chain"
+
+// misfits is how many transactions in a row may be too large for what is left of a block before Candidates
+// stops looking; Bitcoin Core's MAX_CONSECUTIVE_FAILURES.
+const misfits = 1000
+
+// Candidates are pending transactions of at most maxBytes altogether, highest effective fee rate first, each after
+// those of its account with lower nonces. They apply one after another on the tip of the last Update, but for
+// account prices and for what ran ahead or behind since: whoever builds the block asks ApplyTx and, for one that it
+// refuses, leaves out the rest of that account.
+func (p *Pool) Candidates(maxBytes int) []chain.CheckedTx {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []chain.CheckedTx
+	missed := 0
+	p.best(func(e *entry) (follow, more bool) {
+		if e.size > maxBytes {
+			missed++
+			return false, maxBytes >= chain.TxMinSize && missed < misfits
+		}
+		missed = 0
+		maxBytes -= e.size
+		out = append(out, e.tx)
+		return true, maxBytes >= chain.TxMinSize
+	})
+	return out
+}
+
+// Leaves are up to max pending transactions, best first, each after those of its account with lower nonces.
+func (p *Pool) Leaves(max int) []chain.LeafHash {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if max <= 0 {
+		return nil
+	}
+	out := make([]chain.LeafHash, 0, min(max, p.txs))
+	if p.txs <= max { // all of them: the order among accounts doesn't matter
+		for _, head := range p.heads.items {
+			for _, e := range head.of.pending {
+				out = append(out, e.tx.Leaf())
+			}
+		}
+		return out
+	}
+	p.best(func(e *entry) (follow, more bool) {
+		out = append(out, e.tx.Leaf())
+		return true, len(out) < max
+	})
+	return out
+}
+
+// best visits pending transactions, highest rate first among those whose predecessors were visited. follow lets
+// the account's next one come, more goes on.
+func (p *Pool) best(visit func(*entry) (follow, more bool)) {
+	w := p.heads.walk()
+	for e := w.next(); e != nil; e = w.next() {
+		follow, more := visit(e)
+		if !more {
+			return
+		}
+		if i := int(e.nonce-e.of.state.Nonce) + 1; follow && i < len(e.of.pending) {
+			w.add(e.of.pending[i])
+		}
+	}
+}
