@@ -1,0 +1,130 @@
+package p2p
+
+import (
+	"errors"
+	"time"
+
+	"quipu/chain"
+	"quipu/p2p/wire"
+)
+
+// Backend is all that this package knows of the node. Its methods may block on verification and disk, are called from
+// many goroutines at once, and must not call back into Service methods that wait (all exported ones but Connect,
+// AskTxStatus and Run return at once).
+type Backend interface {
+	Genesis() *chain.Genesis
+	Tip() chain.State        // validated
+	BestHeader() chain.State // most work among headers not known invalid
+
+	// AcceptTxs takes encodings that decode, at most wire.MaxBatchTxs; one result each.
+	AcceptTxs(raws [][]byte) []TxResult
+	// AcceptHeader takes a gossiped header, with its body if that is small, else nil. nil means forward. A RuleError
+	// blames the sender as verdict.go says; everything else is nobody's fault.
+	AcceptHeader(h chain.Header, body []byte) error
+	// AddHeaders stores linked headers in order and returns how many leading ones are stored, known ones included.
+	AddHeaders(hs []chain.Header) (int, error)
+	// AddBodies takes blocks whose bodies passed chain.CheckBody, in any order. An error is ours.
+	AddBodies(blocks []chain.Block) error
+
+	Locator() []chain.BlockID // of the best header's chain, newest first, 1 to wire.MaxLocator
+	HeadersAfter(locator []chain.BlockID, max int) []chain.Header
+	Header(id chain.BlockID) (chain.State, bool)
+	Body(id chain.BlockID) ([]byte, bool)
+	Invalid(id chain.BlockID) bool // known invalid, or a descendant of one
+
+	// Wanted lists missing bodies of branches with more work than the tip, heaviest branch first, then ascending.
+	Wanted(maxBytes int) []Want
+	Held() []wire.Range // bodies held along the best header's chain
+
+	// PoolLeaves is a window of the pool of at most max; a pool that is larger should show another window each time.
+	PoolLeaves(max int) []chain.LeafHash
+	PoolTxs(leaves []chain.LeafHash) [][]byte
+	HasTx(leaf chain.LeafHash) bool // in the pool, in a recent block, or known to be bad: not worth fetching
+	TxStatus(ids []chain.TxID) []wire.TxStatus
+
+	Observe(Event)
+}
+
+// TxResult is what became of one transaction.
+type TxResult struct {
+	Err      error // a RuleError is the sender's fault, everything else nobody's
+	Admitted bool  // newly admitted to the pool by this call, as pending
+	Checked  bool  // passed every stateless check, now or before
+}
+
+// Want is a block whose body is missing.
+type Want struct {
+	ID     chain.BlockID
+	Header chain.Header
+}
+
+// Sentinels that a Backend may return for a header; nobody's fault, like chain.ErrUnknownParent and chain.ErrUpgrade.
+var (
+	ErrKnown           = errors.New("known already")
+	ErrTooEarly        = errors.New("too far ahead of the clock")
+	ErrInvalidAncestor = errors.New("descends from an invalid block")
+)
+
+// Kinds of Event.
+const (
+	PeerUp      = "peer.up"
+	PeerDown    = "peer.down"
+	PeerBanned  = "peer.banned"
+	PeerCharged = "peer.charged" // evidence with a smaller penalty, or against a peer that is never banned
+)
+
+// Event is something the network did that a person may want to see.
+type Event struct {
+	Kind     string
+	Peer     string
+	Addr     string
+	Evidence Evidence // of PeerBanned and PeerCharged
+	Detail   string
+	Until    time.Time // of PeerBanned
+}
+
+// PeerInfo is one connected peer.
+type PeerInfo struct {
+	ID         string
+	Addr       string
+	Outbound   bool
+	Static     bool
+	Since      time.Time
+	Version    string // user agent
+	BestHeight uint64 // what it says of itself; 0 before the first status
+	TipHeight  uint64
+	TipID      chain.BlockID
+	HasStatus  bool
+	RTT        time.Duration // of the last status exchange
+	Skew       time.Duration // its clock minus ours, as of the last status
+	LastSeen   time.Time     // last message of any kind
+	Bodies     uint64        // bodies it has delivered
+	BodyBytes  uint64
+}
+
+// BanInfo is one banned peer.
+type BanInfo struct {
+	ID       string
+	Evidence Evidence
+	Detail   string
+	At       time.Time
+	Until    time.Time
+}
+
+// SyncState is how far the download is.
+type SyncState struct {
+	TipHeight     uint64
+	BestHeight    uint64 // of headers held
+	NetworkHeight uint64 // highest best header that a connected peer claims
+	Pending       int    // bodies waiting for a peer
+	Flying        int    // bodies asked for or being imported
+	Jobs          int
+	Syncing       bool // tip more than nearTip blocks behind the best header
+}
+
+// PeerTxStatus is one peer's word on the transactions asked about.
+type PeerTxStatus struct {
+	Peer     string
+	Statuses []wire.TxStatus // one each, nil if Err
+	Err      error
+}
