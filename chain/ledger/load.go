@@ -1,0 +1,243 @@
+package ledger
+
+import (
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"quipu/chain"
+	"quipu/chain/statetree"
+)
+
+// ready checks schema and genesis, or writes both into an empty store. The tip is written last and makes the ledger
+// whole, so what an interrupted first start left is written again.
+func (l *Ledger) ready(create bool) error {
+	var version, tip []byte
+	var stored *chain.Genesis
+	empty := true
+	err := l.db.View(func(txn *badger.Txn) (err error) {
+		if version, err = get(txn, metaSchema); err != nil {
+			return err
+		}
+		if tip, err = get(txn, metaTip); err != nil {
+			return err
+		}
+		if version == nil {
+			it := txn.NewIterator(badger.IteratorOptions{})
+			defer it.Close()
+			it.Rewind()
+			empty = !it.Valid()
+			return nil
+		}
+		if len(version) != 4 || le.Uint32(version) > schema {
+			return fmt.Errorf("%w: %s has schema %x and this program knows %d; use the newer program, or remove the directory and sync again",
+				ErrNewerSchema, l.cfg.Dir, version, schema)
+		}
+		canonical, err := getRecord(txn, metaGenesis, maxGenesis)
+		if err != nil {
+			return err
+		}
+		if stored, err = chain.DecodeGenesis(canonical); err != nil {
+			return corrupt("the stored genesis does not decode (%v)", err)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case version == nil && !empty:
+		return corrupt("%s holds records but no schema number", l.cfg.Dir)
+	case stored != nil && l.g != nil && stored.NetworkID() != l.g.NetworkID():
+		return wrongGenesis(l.cfg.Dir, stored.NetworkID(), l.g.NetworkID())
+	case tip != nil:
+		if l.g == nil {
+			l.g = stored
+		}
+		return nil
+	case !create:
+		return fmt.Errorf("%w: %s was made but never filled; start a node with it", ErrNoLedger, l.cfg.Dir)
+	}
+	return l.create()
+}
+
+// create writes block 0.
+func (l *Ledger) create() error {
+	b, err := l.begin()
+	if err != nil {
+		return err
+	}
+	defer func() { b.discard() }()
+	put := func(k, v []byte) error {
+		if !b.fits(1, int64(len(k)+len(v))) {
+			if err := b.commit(); err != nil {
+				return err
+			}
+			if b, err = l.begin(); err != nil {
+				return err
+			}
+		}
+		return b.set(k, v)
+	}
+	canonical := l.g.Append(nil)
+	if len(canonical) > maxGenesis {
+		return fmt.Errorf("ledger: genesis of %d bytes, at most %d", len(canonical), maxGenesis)
+	}
+	if err := putRecord(put, metaGenesis, canonical); err != nil {
+		return err
+	}
+	if err := put(metaSchema, le.AppendUint32(nil, schema)); err != nil {
+		return err
+	}
+	for _, a := range l.g.Balances {
+		if err := put(idKey(keyAccount, a.Account), encodeAccount(chain.AccountState{Balance: a.Balance})); err != nil {
+			return err
+		}
+	}
+	s := l.g.State()
+	r := headerRecord{state: s, arrival: 0}
+	t := tipRecord{id: s.ID, undoFrom: 1}
+	if err := put(idKey(keyHeader, s.ID), r.encode()); err != nil {
+		return err
+	}
+	if err := put(heightKey(keyMain, 0), s.ID[:]); err != nil {
+		return err
+	}
+	if err := put(metaTip, t.encode()); err != nil {
+		return err
+	}
+	return b.commit()
+}
+
+// load brings headers, marks and the tip into memory.
+func (l *Ledger) load(txn *badger.Txn) error {
+	if err := l.loadHeaders(txn); err != nil {
+		return err
+	}
+	if err := l.loadMarks(txn); err != nil {
+		return err
+	}
+	v, err := get(txn, metaTip)
+	if err != nil {
+		return err
+	}
+	if l.record, err = decodeTip(v); err != nil {
+		return err
+	}
+	tip := l.index.byID[l.record.id]
+	if tip == nil || !tip.linked || uint64(tip.height) != l.record.height {
+		return corrupt("the tip %s at height %d has no complete chain", l.record.id, l.record.height)
+	}
+	l.main = l.main.to(tip)
+	for _, e := range l.main {
+		e.applied = true
+	}
+	l.headers = append(path(nil), l.main...)
+	if l.tip, err = l.mustState(txn, tip); err != nil {
+		return err
+	}
+	l.best = l.tip
+	return nil
+}
+
+func (l *Ledger) loadHeaders(txn *badger.Txn) error {
+	var all []*entry
+	parents := map[*entry]chain.BlockID{}
+	err := each(txn, keyHeader, func(k, v []byte) error {
+		if len(k) != 32 {
+			return corrupt("header key of %d bytes", len(k))
+		}
+		r, err := decodeHeaderRecord(chain.BlockID(k), v)
+		if err != nil {
+			return err
+		}
+		h := &r.state.Header
+		if h.Height > chain.MaxHeight || h.BodySize > l.g.BodyLimit {
+			return corrupt("header record of %s has height %d", r.state.ID, h.Height)
+		}
+		e := &entry{id: r.state.ID, work: r.state.Work, height: uint32(h.Height), bodySize: h.BodySize, arrival: r.arrival}
+		parents[e] = h.Parent
+		all = append(all, e)
+		l.arrivals = max(l.arrivals, r.arrival)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	sortByHeight(all)
+	for _, e := range all {
+		if e.height == 0 {
+			if e.id != l.g.State().ID {
+				return corrupt("it has a block 0 that isn't its genesis")
+			}
+			e.body, e.linked = true, true
+			l.main = path{e}
+		} else if e.parent = l.index.byID[parents[e]]; e.parent == nil || e.parent.height+1 != e.height {
+			return corrupt("the parent of header %s at height %d is missing", e.id, e.height)
+		}
+		l.index.add(e)
+	}
+	if l.main == nil {
+		return corrupt("block 0 is missing")
+	}
+	return nil
+}
+
+// loadMarks reads which bodies are held and which blocks are invalid.
+func (l *Ledger) loadMarks(txn *badger.Txn) error {
+	var held []*entry
+	err := each(txn, keySeq, func(k, v []byte) error {
+		if len(k) != 32 || len(v) != 8 || l.index.byID[chain.BlockID(k)] == nil {
+			return corrupt("body mark %x has no header", k)
+		}
+		e := l.index.byID[chain.BlockID(k)]
+		e.seq = le.Uint64(v)
+		l.arrivals = max(l.arrivals, e.seq)
+		held = append(held, e)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	sortByHeight(held) // so that each hold finds its parent's link made
+	for _, e := range held {
+		l.index.hold(e, e.seq)
+	}
+	return each(txn, keyInvalid, func(k, v []byte) error {
+		if len(k) != 32 || l.index.byID[chain.BlockID(k)] == nil {
+			return corrupt("invalid mark %x has no header", k)
+		}
+		l.index.condemn(l.index.byID[chain.BlockID(k)], string(v[:min(len(v), maxReason)]))
+		return nil
+	})
+}
+
+// loadAccounts brings up the tree and compares it with the tip.
+func (l *Ledger) loadAccounts(txn *badger.Txn) error {
+	const chunk = 1 << 14
+	changes := make([]statetree.Change, 0, chunk)
+	sum := uint64(0)
+	err := each(txn, keyAccount, func(k, v []byte) error {
+		a, s, err := decodeAccount(k, v)
+		if err != nil {
+			return err
+		}
+		sum += s.Balance
+		changes = append(changes, statetree.Change{Leaf: statetree.Leaf{Account: a, Balance: s.Balance, Nonce: s.Nonce}})
+		if len(changes) == chunk {
+			l.tree.Update(changes)
+			changes = changes[:0]
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	l.tree.Update(changes)
+	if root := chain.Hash(l.tree.Root()); root != l.tip.Header.StateRoot {
+		return corrupt("the accounts give state root %s and block %d says %s", root, l.record.height, l.tip.Header.StateRoot)
+	}
+	if want := l.g.Supply() + l.record.issued - l.record.burned; sum != want {
+		return corrupt("the balances sum to %d knots and genesis + issued − burned is %d", sum, want)
+	}
+	return nil
+}

@@ -1,0 +1,241 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"quipu/chain"
+)
+
+// NodeMemTable is the memtable of an ordinary node, in bytes. It holds the largest body_limit a genesis may set.
+const NodeMemTable = 128 << 20
+
+// Config says where the ledger is and how much it may take.
+type Config struct {
+	Dir     string         // "" keeps everything in memory
+	Genesis *chain.Genesis // Verify and Export take the stored one if nil
+	// MemTable is Badger's memtable in bytes: at least MinMemTable, which is what 0 means. NodeMemTable writes
+	// less often and suits a node that has the memory; test networks take 0.
+	MemTable  int64
+	FreeSpace func(dir string) (uint64, error) // nil asks the file system
+	UndoKeep  int                              // blocks that can be reverted; 0 means 4096, lower is for tests
+	Log       *slog.Logger                     // Badger's warnings and errors; nil is silent
+
+	afterCommit func() // tests: called after each committed transaction
+	groupBlocks int    // tests: most blocks in one transaction; 0 is no limit but the store's
+}
+
+// MinMemTable is the least memtable for a network: 32 × body_limit, so that the worst block (outputs to new accounts
+// only) takes about half of what one Badger transaction may hold, and 8 MiB, below which Badger would refuse the
+// value threshold.
+func MinMemTable(g *chain.Genesis) int64 { return max(32*int64(g.BodyLimit), 8<<20) }
+
+// Validate fills in defaults and says what is wrong.
+func (c *Config) Validate() error {
+	if c.Genesis == nil {
+		return errors.New("ledger: no genesis given")
+	}
+	return c.defaults()
+}
+
+func (c *Config) defaults() error {
+	least := int64(8 << 20) // without a genesis nothing is written
+	if c.Genesis != nil {
+		least = MinMemTable(c.Genesis)
+	}
+	if c.MemTable == 0 {
+		c.MemTable = least
+	}
+	if c.MemTable < least || c.MemTable > 1<<30 {
+		return fmt.Errorf("ledger: memtable of %d bytes, want %d to %d for this network", c.MemTable, least, 1<<30)
+	}
+	if c.UndoKeep == 0 {
+		c.UndoKeep = 4096
+	}
+	if c.UndoKeep < 1 {
+		return fmt.Errorf("ledger: undo of %d blocks, want at least 1", c.UndoKeep)
+	}
+	if c.FreeSpace == nil {
+		c.FreeSpace = statfs
+		if c.Dir == "" {
+			c.FreeSpace = func(string) (uint64, error) { return 1 << 62, nil }
+		}
+	}
+	return nil
+}
+
+// valueLog is the size of Badger's value log file. All our values stay below the threshold and so in the tables;
+// one file exists nevertheless.
+func (c *Config) valueLog() int64 { return min(c.MemTable, 128<<20) }
+
+// needSpace is the watermark of free bytes below which nothing is written.
+func (c *Config) needSpace() uint64 {
+	limit := int64(chain.MaxBody)
+	if c.Genesis != nil {
+		limit = int64(c.Genesis.BodyLimit)
+	}
+	return uint64(max(512<<20, 2*c.MemTable+c.valueLog()+4*limit))
+}
+
+func (c *Config) checkSpace() error {
+	free, err := c.FreeSpace(c.Dir)
+	if err != nil {
+		return fmt.Errorf("looking at free space: %w", err)
+	}
+	if need := c.needSpace(); free < need {
+		return &LowSpaceError{Dir: c.Dir, Free: free, Need: need}
+	}
+	return nil
+}
+
+// openStore opens Badger. create makes a missing directory; without it a directory without a store is refused.
+func openStore(c *Config, create bool) (*badger.DB, error) {
+	if c.Dir != "" {
+		if _, err := os.Stat(filepath.Join(c.Dir, badger.ManifestFilename)); err != nil && !create {
+			return nil, fmt.Errorf("%w: %s has none; name a node's data directory, or start a node to make one", ErrNoLedger, c.Dir)
+		}
+		if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+			return nil, fmt.Errorf("making the ledger's directory: %w", err)
+		}
+	}
+	if err := c.checkSpace(); err != nil {
+		return nil, err
+	}
+	o := c.badger()
+	if left := leftMemTable(c.Dir); left > o.MemTableSize {
+		o.MemTableSize = left
+	}
+	db, err := badger.Open(o)
+	switch {
+	case err == nil:
+		return db, nil
+	case strings.Contains(err.Error(), "Cannot acquire directory lock"): // Badger wraps the cause as text only
+		return nil, locked(c.Dir)
+	case errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied"):
+		return nil, fmt.Errorf("opening the ledger in %s: no permission; run as the user who owns it", c.Dir)
+	}
+	return nil, corrupt("%s does not open (%s)", c.Dir, strings.Join(strings.Fields(err.Error()), " "))
+}
+
+// leftMemTable is the memtable size of a run that ended without closing: Badger makes its log twice as long. Replaying
+// it into a smaller one would abort the process, so Open takes the larger for this run.
+func leftMemTable(dir string) (size int64) {
+	if dir == "" {
+		return 0
+	}
+	logs, _ := filepath.Glob(filepath.Join(dir, "*.mem"))
+	for _, f := range logs {
+		if info, err := os.Stat(f); err == nil {
+			size = max(size, min(info.Size()/2, 1<<30))
+		}
+	}
+	return size
+}
+
+func (c *Config) badger() badger.Options {
+	cache := min(max(c.MemTable/4, 2<<20), 64<<20)
+	return badger.DefaultOptions(c.Dir).
+		WithInMemory(c.Dir == "").
+		WithSyncWrites(true).
+		WithDetectConflicts(false). // one writer, under the ledger's mutex
+		WithNumVersionsToKeep(1).
+		WithNumCompactors(2). // the fewest Badger allows
+		WithMetricsEnabled(false).
+		WithCompression(options.None). // hashes and signatures don't compress
+		WithChecksumVerificationMode(options.OnBlockRead).
+		WithBlockCacheSize(cache).
+		WithIndexCacheSize(cache).
+		WithMemTableSize(c.MemTable).
+		WithNumMemtables(2).
+		WithValueThreshold(1 << 20). // pieces are smaller: nothing lands in the value log
+		WithValueLogFileSize(c.valueLog()).
+		WithLogger(badgerLog{c.Log})
+}
+
+// badgerLog passes Badger's warnings and errors on.
+type badgerLog struct{ log *slog.Logger }
+
+func (l badgerLog) Errorf(format string, args ...any) {
+	if l.log != nil {
+		l.log.Error("badger", "text", strings.TrimSpace(fmt.Sprintf(format, args...)))
+	}
+}
+
+func (l badgerLog) Warningf(format string, args ...any) {
+	if l.log != nil {
+		l.log.Warn("badger", "text", strings.TrimSpace(fmt.Sprintf(format, args...)))
+	}
+}
+
+func (badgerLog) Infof(string, ...any)  {}
+func (badgerLog) Debugf(string, ...any) {}
+
+// batch collects writes of one Badger transaction and starts another when it is full: for writes that need no
+// atomicity among each other. limit is 80 % of what Badger takes.
+type batch struct {
+	l     *Ledger
+	txn   *badger.Txn
+	room  int64 // bytes
+	count int64
+}
+
+const entryOverhead = 16 // Badger counts 12; bytes
+
+// begin starts a transaction, after a look at free space.
+func (l *Ledger) begin() (*batch, error) {
+	if l.broken != nil {
+		return nil, l.broken
+	}
+	if err := l.cfg.checkSpace(); err != nil {
+		return nil, err
+	}
+	return &batch{l: l, txn: l.db.NewTransaction(true), room: l.db.MaxBatchSize() * 8 / 10, count: l.db.MaxBatchCount() * 8 / 10}, nil
+}
+
+func (b *batch) set(k, v []byte) error {
+	b.spend(1, int64(len(k)+len(v)))
+	return b.fail(b.txn.Set(k, v))
+}
+
+func (b *batch) delete(k []byte) error {
+	b.spend(1, int64(len(k)))
+	return b.fail(b.txn.Delete(k))
+}
+
+func (b *batch) spend(entries, bytes int64) {
+	b.count -= entries
+	b.room -= bytes + entries*entryOverhead
+}
+
+// fits reports whether so many more entries of so many bytes in all stay within 80 % of a transaction.
+func (b *batch) fits(entries, bytes int64) bool {
+	return entries <= b.count && bytes+entries*entryOverhead <= b.room
+}
+
+// fail makes an error of the store final: memory may be ahead of the disk, so nothing more is written.
+func (b *batch) fail(err error) error {
+	if err != nil {
+		b.l.broken = fmt.Errorf("writing the ledger: %w", err)
+		return b.l.broken
+	}
+	return nil
+}
+
+func (b *batch) commit() error {
+	if err := b.fail(b.txn.Commit()); err != nil {
+		return err
+	}
+	if b.l.cfg.afterCommit != nil {
+		b.l.cfg.afterCommit()
+	}
+	return nil
+}
+
+func (b *batch) discard() { b.txn.Discard() }

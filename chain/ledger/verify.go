@@ -1,0 +1,250 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"quipu/chain"
+	"quipu/chain/statetree"
+)
+
+// Report is what Verify replayed.
+type Report struct {
+	Network        chain.NetworkID
+	Height         uint64
+	Tip            chain.BlockID
+	Work           chain.Work
+	StateRoot      chain.Hash
+	Txs            uint64
+	Signatures     uint64 // verified
+	BodyBytes      uint64
+	Accounts       uint64
+	Issued, Burned uint64 // knots; Σ balances = genesis + issued − burned
+	UndoFrom       uint64 // undo of heights from here to the tip was compared
+}
+
+// Verify replays a stopped node's validated chain from genesis and compares everything stored with it: every header
+// rule and root, every transaction and signature, Σ balances = genesis + issued − burned after every block, then
+// accounts, tip, supply, transaction index and undo. Signatures below height from are taken as verified; 0 verifies
+// all. cfg.Genesis may be nil. Nothing of ours is written (Badger itself may tidy its files). progress may be nil.
+//
+// An error that wraps ErrCorrupt names the first thing that differs.
+func Verify(ctx context.Context, cfg Config, from uint64, progress func(done, total uint64)) (Report, error) {
+	l, err := openStopped(cfg)
+	if err != nil {
+		return Report{}, err
+	}
+	defer l.Close()
+	v := newReplay(l, from)
+	total := uint64(len(l.main) - 1)
+	for v.state.Header.Height < total {
+		if err := ctx.Err(); err != nil {
+			return v.report(), err
+		}
+		if err := l.db.View(v.next); err != nil {
+			return v.report(), err
+		}
+		if progress != nil {
+			progress(v.state.Header.Height, total)
+		}
+	}
+	return v.report(), l.db.View(v.compare)
+}
+
+// openStopped opens without fork choice and without the accounts in memory.
+func openStopped(cfg Config) (*Ledger, error) {
+	if err := cfg.defaults(); err != nil {
+		return nil, err
+	}
+	return open(cfg, false)
+}
+
+type replay struct {
+	l      *Ledger
+	g      *chain.Genesis
+	from   uint64
+	state  chain.State
+	tree   *statetree.Tree
+	sum    uint64 // Σ balances
+	record tipRecord
+	txs    uint64
+	sigs   uint64
+	bytes  uint64
+}
+
+func newReplay(l *Ledger, from uint64) *replay {
+	v := &replay{l: l, g: l.g, from: from, state: l.g.State(), tree: statetree.New(), sum: l.g.Supply()}
+	changes := make([]statetree.Change, len(l.g.Balances))
+	for i, b := range l.g.Balances {
+		changes[i].Leaf = statetree.Leaf{Account: b.Account, Balance: b.Balance}
+	}
+	v.tree.Update(changes)
+	v.record = tipRecord{id: v.state.ID, undoFrom: l.record.undoFrom}
+	return v
+}
+
+func (v *replay) report() Report {
+	return Report{
+		Network: v.g.NetworkID(), Height: v.record.height, Tip: v.record.id, Work: v.state.Work, StateRoot: v.state.Header.StateRoot,
+		Txs: v.txs, Signatures: v.sigs, BodyBytes: v.bytes, Accounts: uint64(v.tree.Len()),
+		Issued: v.record.issued, Burned: v.record.burned, UndoFrom: v.record.undoFrom,
+	}
+}
+
+// next replays some blocks: signature batches cross block borders.
+func (v *replay) next(txn *badger.Txn) error {
+	var blocks []chain.Block
+	var states []chain.State
+	for size := 0; len(blocks) < 256 && size < 4<<20 && int(v.state.Header.Height)+1 < len(v.l.main); {
+		e := v.l.main[v.state.Header.Height+1]
+		s, b, err := v.stored(txn, e)
+		if err != nil {
+			return err
+		}
+		size += len(b.Body)
+		blocks, states, v.state = append(blocks, b), append(states, s), s
+	}
+	known := func(chain.LeafHash) bool { return true } // of blocks below from
+	split := 0
+	for split < len(blocks) && blocks[split].Header.Height < v.from {
+		split++
+	}
+	checked, errs := v.g.CheckBlocks(blocks[:split], known)
+	more, moreErrs := v.g.CheckBlocks(blocks[split:], nil)
+	for i := range more {
+		v.sigs += uint64(len(more[i].Txs()))
+	}
+	checked, errs = append(checked, more...), append(errs, moreErrs...)
+	for i := range checked {
+		if errs[i] != nil {
+			return corrupt("block %d (%s) breaks a rule (%v)", states[i].Header.Height, states[i].ID, errs[i])
+		}
+		if err := v.apply(txn, &checked[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stored reads a block by the main index and checks its header against the one before.
+func (v *replay) stored(txn *badger.Txn, e *entry) (s chain.State, b chain.Block, err error) {
+	id, err := get(txn, heightKey(keyMain, uint64(e.height)))
+	if err != nil {
+		return s, b, err
+	}
+	if !bytes.Equal(id, e.id[:]) {
+		return s, b, corrupt("the main index names %x at height %d, the chain has %s there", id, e.height, e.id)
+	}
+	kept, err := v.l.mustState(txn, e)
+	if err != nil {
+		return s, b, err
+	}
+	if s, err = v.g.CheckHeader(&v.state, &kept.Header); err != nil {
+		return s, b, corrupt("header %d (%s) breaks a rule (%v)", e.height, e.id, err)
+	}
+	if s.ID != e.id || s.Work != kept.Work || s.ParentTime != kept.ParentTime || !slices.Equal(s.Peaks, kept.Peaks) {
+		return s, b, corrupt("the record of header %d (%s) doesn't hold what the headers before it give", e.height, e.id)
+	}
+	b.Header = s.Header
+	b.Body, err = getPieces(txn, idKey(keyBody, e.id), int(e.bodySize))
+	return s, b, err
+}
+
+func (v *replay) apply(txn *badger.Txn, b *chain.CheckedBlock) error {
+	h, id := b.Header(), b.ID()
+	base := chain.Accounts{}
+	for _, a := range chain.Touched(h.Miner, b.Txs()) {
+		if leaf, ok := v.tree.Get(a); ok {
+			base[a] = chain.AccountState{Balance: leaf.Balance, Nonce: leaf.Nonce}
+		}
+	}
+	u, err := v.g.Apply(b, base)
+	if err == nil {
+		err = chain.CheckStateRoot(h, v.tree.Update(forward(u.Changes)))
+	}
+	if err != nil {
+		return corrupt("block %d (%s) breaks a rule (%v)", h.Height, id, err)
+	}
+	for i := range u.Changes {
+		v.sum += u.Changes[i].After.Balance - u.Changes[i].Before.Balance
+	}
+	r := &v.record
+	r.id, r.height = id, h.Height
+	r.issued += u.Issued
+	r.burned += u.Burned
+	if want := v.g.Supply() + r.issued - r.burned; v.sum != want {
+		return corrupt("after block %d the balances sum to %d knots, genesis + issued − burned is %d", h.Height, v.sum, want)
+	}
+	if err := v.compareTxs(txn, b); err != nil {
+		return err
+	}
+	if h.Height >= r.undoFrom {
+		kept, err := getRecord(txn, heightKey(keyUndo, h.Height), maxUndo(v.g.BodyLimit))
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(kept, encodeUndo(id, &u)) {
+			return corrupt("the undo of block %d isn't what applying it gives", h.Height)
+		}
+	}
+	v.bytes += uint64(len(b.Body()))
+	return nil
+}
+
+func (v *replay) compareTxs(txn *badger.Txn, b *chain.CheckedBlock) error {
+	offset := 0
+	for i := range b.Txs() {
+		t := &b.Txs()[i]
+		want := txRecord{uint32(b.Header().Height), uint32(i), uint32(offset), uint32(len(t.Raw()))}
+		kept, err := get(txn, idKey(keyTx, t.ID()))
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(kept, want.encode()) {
+			return corrupt("transaction %s of block %d isn't in the index as it should be", t.ID(), want.height)
+		}
+		offset += len(t.Raw())
+		v.txs++
+	}
+	return nil
+}
+
+// compare holds what is stored against the end of the replay.
+func (v *replay) compare(txn *badger.Txn) error {
+	if v.record != v.l.record {
+		return corrupt("the tip record says height %d, issued %d, burned %d; the replay gives %d, %d, %d",
+			v.l.record.height, v.l.record.issued, v.l.record.burned, v.record.height, v.record.issued, v.record.burned)
+	}
+	count := 0
+	err := each(txn, keyAccount, func(k, val []byte) error {
+		a, s, err := decodeAccount(k, val)
+		if err != nil {
+			return err
+		}
+		leaf, ok := v.tree.Get(a)
+		if !ok || leaf.Balance != s.Balance || leaf.Nonce != s.Nonce {
+			return corrupt("account %s is stored with balance %d and nonce %d, the replay gives %d and %d", a, s.Balance, s.Nonce, leaf.Balance, leaf.Nonce)
+		}
+		count++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if count != v.tree.Len() {
+		return corrupt("%d accounts are stored and the replay gives %d", count, v.tree.Len())
+	}
+	for kind, want := range map[byte]uint64{keyTx: v.txs, keyMain: v.record.height + 1} {
+		n := uint64(0)
+		if err := each(txn, kind, func(_, _ []byte) error { n++; return nil }); err != nil {
+			return err
+		}
+		if n != want {
+			return corrupt("%d records of kind %q are stored and the replay gives %d", n, kind, want)
+		}
+	}
+	return nil
+}
