@@ -54,7 +54,7 @@ func TestViewFollowsMostWork(t *testing.T) {
 	gen := chaintest.New(chaintest.Genesis(nil))
 	a := gen.Chain("a", 2, nil)
 	gen.SetTip("genesis")
-	b := append([]*chaintest.Block{gen.Next("b", nil, chaintest.At(1))}, gen.Chain("b", 2, nil)...)
+	b := append([]*chaintest.Block{gen.Next("b", nil, chaintest.MinedBy(chaintest.NewKey("bob")))}, gen.Chain("b", 2, nil)...)
 	v := newView(gen.G)
 	if !v.add(headersOf(a...)) || v.tip().ID != a[1].ID() {
 		t.Fatal("does not follow a")
