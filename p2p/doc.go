@@ -7,3 +7,8 @@
 // not. The gossip validators are the only door, and nothing subscribes. Run is the only function that starts
 // goroutines, and it waits for them. The Backend is never called with a lock of this package held.
 package p2p
+
+import "github.com/libp2p/go-libp2p/core/host"
+
+// Host is libp2p's host under a name that packages which may not import libp2p can use.
+type Host = host.Host

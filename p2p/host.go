@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -43,7 +44,7 @@ func NewHost(cfg Config, extra ...libp2p.Option) (host.Host, error) {
 	}
 	conns, err := libp2pconnmgr.NewConnManager(cfg.MaxPeers*3/4, cfg.MaxPeers, libp2pconnmgr.WithGracePeriod(20*time.Second))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, limits.Close())
 	}
 	g := newGate()
 	opts := []libp2p.Option{
@@ -73,7 +74,7 @@ func NewHost(cfg Config, extra ...libp2p.Option) (host.Host, error) {
 	}
 	h, err := libp2p.New(append(opts, extra...)...)
 	if err != nil {
-		return nil, fmt.Errorf("p2p host on %s: %w", strings.Join(cfg.Listen, ", "), err)
+		return nil, errors.Join(fmt.Errorf("p2p host on %s: %w", strings.Join(cfg.Listen, ", "), err), conns.Close(), limits.Close())
 	}
 	return &gatedHost{Host: h, gate: g}, nil
 }
