@@ -66,7 +66,7 @@ const (
 	round     = 400 * time.Millisecond // between two claims to the same peer
 	patience  = 3 * time.Second        // for one stream or dial
 	tryFirst  = 60                     // dials of a node never met
-	tryAgain  = 5                      // dials of a node that has dropped us, the wait doubling from one round
+	tryAgain  = 4                      // dials of a node that has dropped us, the wait doubling from one round
 	maxVisits = 256
 )
 
@@ -91,7 +91,7 @@ type target struct {
 }
 
 // Run lies until ctx is done (nil) or until nobody listens any more (ErrShunned): a node that never answered is dialled
-// 60 times, one that dropped this peer 5 times. It waits for all it started.
+// 60 times, one that dropped this peer 4 times. It waits for all it started.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
