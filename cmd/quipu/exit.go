@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"quipu/chain"
 	"quipu/chain/ledger"
@@ -65,6 +66,9 @@ func classify(err error) *exitError {
 	var space *ledger.LowSpaceError
 	var rule *chain.RuleError
 	var call *rpc.Error
+	var gone *rpc.Unreachable
+	var silent *rpc.NoAnswer
+	var other *rpc.HTTPError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return &exitError{exitInterrupted, errors.New("interrupted"), ""}
@@ -76,6 +80,15 @@ func classify(err error) *exitError {
 		return &exitError{exitNotFound, err, ""}
 	case errors.Is(err, ledger.ErrWrongGenesis), errors.Is(err, ledger.ErrNewerSchema), errors.Is(err, ledger.ErrCorrupt):
 		return &exitError{exitData, err, ""}
+	case errors.As(err, &gone):
+		return &exitError{exitUnreachable, fmt.Errorf("no node answers at %s (from %s): %w", gone.URL, gone.Source, gone.Err),
+			"quipu node run\nquipu testnet up\nadd --rpc URL to ask another node"}
+	case errors.As(err, &silent):
+		return &exitError{exitUnreachable, err, "quipu status"}
+	case errors.As(err, &other):
+		return &exitError{exitUnreachable, err, "add --rpc URL to ask another node"}
+	case errors.Is(err, rpc.ErrAddrInUse):
+		return &exitError{exitRunning, err, ""}
 	case errors.As(err, &call):
 		return classifyCall(call)
 	case errors.Is(err, wallet.ErrWrongPassphrase), errors.Is(err, wallet.ErrPassphraseRequired), errors.Is(err, wallet.ErrPermissions):
@@ -122,6 +135,9 @@ func (a *app) report(err error) int {
 	e := classify(err)
 	fmt.Fprintf(a.err, "quipu: %v\n", e.err)
 	for line := range splitLines(e.hint) {
+		if rest, ok := strings.CutPrefix(line, "quipu "); ok {
+			line = program() + " " + rest
+		}
 		fmt.Fprintf(a.err, "  try: %s\n", line)
 	}
 	return e.code

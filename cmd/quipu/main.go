@@ -1,7 +1,8 @@
 // Command quipu is the node, the wallet, the test network and the tour, in one binary.
 //
 //	main.go      the command tree, global flags; exit.go: exit codes; helptext.go: quipu help <topic>
-//	paths.go     data directories (XDG); endpoint.go: which node to ask, which token; term.go: prompts, progress
+//	paths.go     data directories (XDG); endpoint.go: which node to ask, which token; term.go: prompts, passphrases
+//	util.go      JSON and words on the screen
 //	node.go      node run          status.go  status            peer.go   peer list|bans
 //	chain.go     chain head|block|blocks    chaindata.go  chain verify|export
 //	tx.go        tx status|watch   wallet.go  wallet …          send.go   send; wait.go: what it waits for
@@ -9,6 +10,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"os"
@@ -37,6 +39,8 @@ type app struct {
 	rpc     string // --rpc: URL of a node's API; see endpoint.go
 	token   string // --rpc-token-file
 	dataDir string // --data-dir of the command that has it; see paths.go
+
+	lines *bufio.Reader // over in, for questions
 }
 
 // commands are added by the files that make them, in an init each. A command may set GroupID to one of groups.

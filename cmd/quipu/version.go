@@ -12,11 +12,6 @@ import (
 
 func init() { commands = append(commands, versionCommand) }
 
-// release is set by the linker for released binaries.
-var release = "0.1.0-dev"
-
-func version() string { return release }
-
 type versionDoc struct {
 	Schema   string `json:"schema"`
 	Version  string `json:"version"`

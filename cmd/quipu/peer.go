@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"quipu/rpc"
+)
+
+func init() { commands = append(commands, peerCommand) }
+
+type peersDoc struct {
+	Schema string `json:"schema"`
+	rpc.PeerList
+}
+
+type bansDoc struct {
+	Schema string `json:"schema"`
+	rpc.PeerBans
+}
+
+func peerCommand(a *app) *cobra.Command {
+	list := &cobra.Command{
+		Use: "list", Short: "Connected peers", Args: args(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := a.client().PeerList(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.writeJSON(peersDoc{"quipu.peers/v1", r})
+			}
+			a.table("PEER\tDIR\tSCORE\tPING\tHEIGHT\tSINCE\tSEEN\tADDRESS", len(r.Peers), func(i int) []any {
+				p := r.Peers[i]
+				ping := "-"
+				if p.PingUS > 0 {
+					ping = ago(time.Duration(p.PingUS) * time.Microsecond)
+				}
+				return []any{shortID(clean(p.ID)), p.Direction, fmt.Sprintf("%+.1f", p.Score), ping, p.Height, since(p.Connected), since(p.LastSeen), clean(p.Addr)}
+			})
+			if len(r.Peers) == 0 {
+				a.say("no peers: start the node with --bootstrap MULTIADDR")
+			}
+			return nil
+		},
+	}
+	bans := &cobra.Command{
+		Use: "bans", Short: "Peers the node refuses, why and until when", Args: args(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := a.client().PeerBans(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.writeJSON(bansDoc{"quipu.bans/v1", r})
+			}
+			a.table("PEER\tUNTIL\tREASON\tDETAIL", len(r.Bans), func(i int) []any {
+				b := r.Bans[i]
+				return []any{clean(b.ID), b.Until.Local().Format(time.DateTime), clean(b.Reason), clean(b.Detail)}
+			})
+			if len(r.Bans) == 0 {
+				a.say("nobody is banned")
+			}
+			return nil
+		},
+	}
+	return noun("node", "peer", "Who the node talks to", list, bans)
+}
+
+// table prints aligned columns on out: a heading and n rows; nothing if there is none.
+func (a *app) table(heading string, n int, row func(i int) []any) {
+	if n == 0 {
+		return
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, heading)
+	for i := range n {
+		for k, cell := range row(i) {
+			if k > 0 {
+				fmt.Fprint(w, "\t")
+			}
+			fmt.Fprint(w, cell)
+		}
+		fmt.Fprintln(w)
+	}
+	w.Flush()
+}
+
+func since(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return ago(time.Since(t))
+}
