@@ -1,10 +1,17 @@
 package p2p
 
 import (
+	"context"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"quipu/chain"
 	"quipu/chain/chaintest"
+	"quipu/p2p/wire"
 )
 
 func TestTwoNodesExchangeStatusAndABatch(t *testing.T) {
@@ -33,5 +40,322 @@ func TestTwoNodesExchangeStatusAndABatch(t *testing.T) {
 		fa.load(blocks[1:2])
 		a.PublishBlock(blocks[1].Header, blocks[1].Body)
 		w.within(time.Second, "small block by gossip", func() bool { return fb.Tip().Header.Height == 2 })
+	})
+}
+
+// A fresh node syncs from three peers that hold everything; each must have carried a part.
+func TestSyncFromThreePeersInParallel(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 300, 20)
+	inWorld(t, func(w *world) {
+		var addrs []string
+		for range 3 {
+			f := newFake(g)
+			f.load(blocks)
+			addrs = append(addrs, w.start(f, nil).addr())
+		}
+		fresh := newFake(g)
+		n := w.start(fresh, nil, addrs...)
+		w.within(20*time.Second, "synced", func() bool { return fresh.Tip().Header.Height == 300 })
+		for _, p := range n.Peers() {
+			if p.Bodies < 30 {
+				t.Errorf("peer %s has delivered %d of 300 bodies", p.ID, p.Bodies)
+			}
+		}
+		if got := n.Counters()["bodies_received"]; got != 300 {
+			t.Errorf("received %d bodies to sync 300", got)
+		}
+		if s := n.SyncState(); s.Syncing || s.NetworkHeight != 300 || s.Flying != 0 {
+			t.Errorf("sync state %+v", s)
+		}
+	})
+}
+
+// One of three peers serves bodies of other blocks: it is banned, the sync ends from the others.
+func TestPeerThatServesWrongBodiesIsBanned(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 200, 1)
+	inWorld(t, func(w *world) {
+		var addrs []string
+		var bad *node
+		for i := range 3 {
+			f := newFake(g)
+			f.load(blocks)
+			if i == 1 {
+				f.lies = func(id chain.BlockID, body []byte) []byte { return blocks[0].Body }
+			}
+			n := w.start(f, nil)
+			addrs = append(addrs, n.addr())
+			if i == 1 {
+				bad = n
+			}
+		}
+		fresh := newFake(g)
+		n := w.start(fresh, nil, addrs...)
+		w.within(20*time.Second, "synced", func() bool { return fresh.Tip().Header.Height == 200 })
+		w.within(time.Second, "banned", w.banned(n, bad.host, WrongBody))
+		w.within(time.Second, "disconnected", func() bool { return len(n.Peers()) == 2 })
+		if len(n.Bans()) != 1 {
+			t.Errorf("bans: %+v", n.Bans())
+		}
+	})
+}
+
+// One of two peers takes requests for bodies and never answers. What it was asked for is given to the other after the
+// stall time, and all else is not held up.
+func TestStalledPeerDelaysNobodyBeyondItsDeadline(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 400, 1)
+	inWorld(t, func(w *world) {
+		full := newFake(g)
+		full.load(blocks)
+		good := w.start(full, nil)
+		hung := w.liar(g, func() wire.Status { return statusOf(full) })
+		release := make(chan struct{})
+		defer close(release)
+		w.handle(hung, g, wire.NameHeaders, func(s network.Stream) {
+			b, _ := wire.ReadFrame(s, wire.MaxHeadersRequest)
+			q, _ := wire.DecodeHeadersRequest(b)
+			wire.WriteFrame(s, wire.AppendHeaders(nil, full.HeadersAfter(q.Locator, int(q.Max))))
+		})
+		w.handle(hung, g, wire.NameBodies, func(s network.Stream) { <-release })
+		fresh := newFake(g)
+		n := w.start(fresh, nil, addrOf(hung))
+		asked := func() bool { return n.SyncState().Jobs == peerJobs }
+		w.within(2*time.Second, "both slots of the stalled peer taken", asked)
+		if err := n.Connect(w.Context(), good.addr()); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		w.within(n.t.stall, "what it wasn't asked for", func() bool { return fresh.imported == 400-peerJobs*jobBodies })
+		if !asked() || time.Since(start) > time.Second {
+			t.Errorf("the rest took %v", time.Since(start))
+		}
+		w.within(10*time.Second, "synced", func() bool { return fresh.Tip().Header.Height == 400 })
+		if took := time.Since(start); took > n.t.stall+time.Second {
+			t.Errorf("synced after %v, want at most %v", took, n.t.stall+time.Second)
+		}
+		if len(n.Bans()) > 0 {
+			t.Errorf("slowness was banned: %+v", n.Bans())
+		}
+		if n.Counters()["jobs_failed"] != peerJobs {
+			t.Errorf("%d jobs failed", n.Counters()["jobs_failed"])
+		}
+	})
+}
+
+// A branch with more work whose bodies nobody delivers is left aside: the rest of the chain comes in meanwhile.
+func TestBranchThatNobodyDeliversDelaysNoOther(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	gen := chaintest.New(g)
+	short := gen.Chain("s", 5, func(i int) []chain.Tx { return []chain.Tx{alice.Pay(g, uint64(i), 0, chaintest.To(bob, 1))} })
+	gen.SetTip("genesis")
+	long := gen.Chain("l", 8, func(i int) []chain.Tx { return []chain.Tx{alice.Pay(g, uint64(i), 0, chaintest.To(bob, 2))} })
+	inWorld(t, func(w *world) {
+		honest, fresh := newFake(g), newFake(g)
+		for _, b := range short {
+			honest.load([]chain.Block{b.Block})
+		}
+		var hs []chain.Header
+		for _, b := range long {
+			hs = append(hs, b.Header)
+		}
+		a := w.start(honest, nil)
+		holder := newFake(g) // has the headers of the heavier branch and says that it holds the bodies
+		holder.AddHeaders(hs)
+		st := statusOf(holder)
+		st.Ranges = []wire.Range{{From: 1, To: 8}}
+		h := w.liar(g, func() wire.Status { return st })
+		w.handle(h, g, wire.NameHeaders, func(s network.Stream) {
+			wire.ReadFrame(s, wire.MaxHeadersRequest)
+			wire.WriteFrame(s, wire.AppendHeaders(nil, hs))
+		})
+		w.handle(h, g, wire.NameBodies, func(s network.Stream) {
+			b, _ := wire.ReadFrame(s, wire.MaxBodiesRequest)
+			q, _ := wire.DecodeBodiesRequest(b)
+			for range q.IDs {
+				wire.WriteBody(s, wire.BodyMissing, nil)
+			}
+		})
+		n := w.start(fresh, nil, a.addr(), addrOf(h))
+		w.within(5*time.Second, "heavier headers known", func() bool { return fresh.BestHeader().Header.Height == 8 })
+		// The lighter branch's headers were offered before or are now: it has less work than the best header, so only
+		// a node that saw them first knows them.
+		fresh.AddHeaders([]chain.Header{short[0].Header, short[1].Header, short[2].Header, short[3].Header, short[4].Header})
+		n.WakeSync()
+		w.within(3*time.Second, "the deliverable branch", func() bool { return fresh.Tip().Header.Height == 5 })
+	})
+}
+
+func TestStatusThatNamesAnInvalidTipIsBanned(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 6, 1)
+	inWorld(t, func(w *world) {
+		f := newFake(g)
+		f.poison[blocks[3].Header.ID()] = true
+		f.load(blocks[:5]) // block 4 turns out invalid, block 5 descends from it
+		n := w.start(f, nil)
+		other := newFake(g)
+		other.load(blocks[:3])
+		honest := w.start(other, nil, n.addr())
+		for _, named := range []chain.Block{blocks[3], blocks[4]} {
+			st := statusOf(f)
+			st.TipID, st.TipHeight = named.Header.ID(), named.Header.Height
+			h := w.liar(g, func() wire.Status { return st })
+			w.dialTo(h, n)
+			w.within(3*time.Second, "banned", w.banned(n, h, InvalidTip))
+			w.within(time.Second, "disconnected", func() bool { return n.host.Network().Connectedness(h.ID()) != network.Connected })
+			info, _ := peer.AddrInfoFromString(n.addr())
+			ctx, cancel := context.WithTimeout(w.Context(), 2*time.Second)
+			h.Connect(ctx, *info) // may look connected for a moment; the gate closes it
+			cancel()
+			w.within(time.Second, "refused", func() bool { return n.remote(h.ID()) == nil })
+		}
+		if len(n.Bans()) != 2 || honest.remote(n.host.ID()) == nil {
+			t.Errorf("bans %+v", n.Bans())
+		}
+	})
+}
+
+// A tip that is found invalid after it was named costs the same.
+func TestTipFoundInvalidLaterIsBanned(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 4, 1)
+	inWorld(t, func(w *world) {
+		liar, f := newFake(g), newFake(g)
+		liar.load(blocks) // holds block 4 for valid
+		f.poison[blocks[3].Header.ID()] = true
+		bad := w.start(liar, nil)
+		n := w.start(f, nil, bad.addr())
+		w.within(5*time.Second, "banned", w.banned(n, bad.host, InvalidTip))
+		if f.Tip().Header.Height != 3 {
+			t.Errorf("tip at height %d", f.Tip().Header.Height)
+		}
+	})
+}
+
+func TestGateCutsAndHeals(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 4, 1)
+	inWorld(t, func(w *world) {
+		fa, fb := newFake(g), newFake(g)
+		fa.load(blocks[:1])
+		fb.load(blocks[:1])
+		a := w.start(fa, nil)
+		b := w.start(fb, nil, a.addr())
+		linked := func() bool { return len(a.Peers()) == 1 && len(b.Peers()) == 1 }
+		w.within(3*time.Second, "linked", linked)
+		if err := a.Gate([]string{b.ID()}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Gate([]string{a.ID()}); err != nil {
+			t.Fatal(err)
+		}
+		w.within(time.Second, "cut", func() bool { return len(a.Peers())+len(b.Peers()) == 0 })
+		fa.load(blocks[1:3])
+		a.PublishBlock(blocks[2].Header, blocks[2].Body)
+		time.Sleep(30 * time.Second) // virtual
+		if len(a.Peers())+len(b.Peers()) > 0 || fb.Tip().Header.Height != 1 {
+			t.Fatal("the partition leaks")
+		}
+		a.Gate(nil)
+		b.Gate(nil)
+		took := w.within(5*time.Second, "healed", func() bool { return linked() && fb.Tip().Header.Height == 3 })
+		if took > 3*time.Second {
+			t.Errorf("healed after %v", took)
+		}
+		w.within(5*time.Second, "in the mesh again", func() bool { return len(a.gossip.txs.ListPeers()) == 1 })
+		if err := a.Gate([]string{"nonsense"}); err == nil {
+			t.Error("a peer id that is none is accepted")
+		}
+	})
+}
+
+// The transactions are in a's pool but never gossiped, and its block is never published: the exchange brings both.
+func TestExchangeRepairsWhatGossipDropped(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 2, 1)
+	inWorld(t, func(w *world) {
+		fa, fb := newFake(g), newFake(g)
+		a := w.start(fa, nil)
+		b := w.start(fb, nil, a.addr())
+		w.within(3*time.Second, "linked", func() bool { return len(a.Peers()) == 1 && len(b.Peers()) == 1 })
+		fa.AcceptTxs(payments(g, 50))
+		w.within(2*a.t.statusEvery, "pool repaired", func() bool { return fb.poolSize() == 50 })
+		if b.Counters()["txs_repaired"] != 50 {
+			t.Errorf("repaired %d", b.Counters()["txs_repaired"])
+		}
+		fa.mu.Lock()
+		fa.svc = nil // no announcement
+		fa.mu.Unlock()
+		fa.load(blocks)
+		w.within(2*a.t.statusEvery, "chain repaired", func() bool { return fb.Tip().Header.Height == 2 })
+	})
+}
+
+// A large body isn't gossiped: it is fetched from who announced it, hop by hop.
+func TestLargeBlockTravelsByPull(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 1, 200)
+	if blocks[0].Header.BodySize <= wire.SmallBody {
+		t.Fatal("not large")
+	}
+	inWorld(t, func(w *world) {
+		fa, fb, fc := newFake(g), newFake(g), newFake(g)
+		a := w.start(fa, nil)
+		b := w.start(fb, nil, a.addr())
+		w.start(fc, nil, b.addr())
+		w.within(5*time.Second, "meshed", func() bool { return len(a.gossip.blocks.ListPeers()) == 1 && len(b.gossip.blocks.ListPeers()) == 2 })
+		time.Sleep(2 * time.Second) // virtual: all is quiet
+		fa.load(blocks)
+		a.PublishBlock(blocks[0].Header, blocks[0].Body)
+		took := w.within(5*time.Second, "at the last node", func() bool { return fc.Tip().Header.Height == 1 })
+		if took > time.Second {
+			t.Errorf("two hops took %v", took)
+		}
+		if fc.gossiped != 1 || fc.imported != 1 {
+			t.Errorf("%d headers by gossip, %d bodies by pull", fc.gossiped, fc.imported)
+		}
+	})
+}
+
+func TestNodesOfTwoNetworksPartWithoutABan(t *testing.T) {
+	here, there := chaintest.Genesis(nil, alice), chaintest.Genesis(func(g *chain.Genesis) { g.Name = "elsewhere" }, alice)
+	inWorld(t, func(w *world) {
+		fa, fb := newFake(here), newFake(there)
+		a := w.start(fa, nil)
+		b := w.start(fb, nil, a.addr())
+		w.within(10*time.Second, "charged by one of them", func() bool {
+			for _, f := range []*fake{fa, fb} {
+				f.mu.Lock()
+				found := slices.ContainsFunc(f.events, func(e Event) bool { return e.Evidence == OtherNetwork })
+				f.mu.Unlock()
+				if found {
+					return true
+				}
+			}
+			return false
+		})
+		w.within(time.Second, "parted", func() bool { return len(a.Peers()) == 0 && len(b.Peers()) == 0 })
+		if len(a.Bans())+len(b.Bans()) > 0 {
+			t.Errorf("bans %+v %+v", a.Bans(), b.Bans())
+		}
+	})
+}
+
+func TestAskTxStatus(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	raw := payments(g, 1)[0]
+	inWorld(t, func(w *world) {
+		fa, fb := newFake(g), newFake(g)
+		a := w.start(fa, nil)
+		b := w.start(fb, nil, a.addr())
+		w.within(3*time.Second, "linked", func() bool { return len(b.Peers()) == 1 })
+		fa.AcceptTxs([][]byte{raw})
+		id := chain.TxIDOf(g.NetworkID(), raw)
+		got := b.AskTxStatus(w.Context(), []chain.TxID{id, {}})
+		if len(got) != 1 || got[0].Err != nil || got[0].Peer != a.ID() || got[0].Statuses[0].State != wire.TxVerified || got[0].Statuses[1].State != wire.TxUnknown {
+			t.Errorf("answer %+v", got)
+		}
 	})
 }
