@@ -221,7 +221,7 @@ func (p *Pool) gone(e *entry, reason string) Drop {
 	}
 	p.count.dropped[reason]++
 	if reason != ReasonMined {
-		p.fates.remember(id, reason)
+		p.fates.remember(&e.tx, reason)
 	}
 	p.prune(e.of)
 	return Drop{ID: id, Reason: reason}

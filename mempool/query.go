@@ -90,13 +90,21 @@ func (p *Pool) Discard(ids ...chain.TxID) {
 	}
 }
 
-// Fate is why a transaction left the pool, one of the Reason constants, for the last Config.Fates that left. Mined ones
-// are not kept: the ledger finds them. A transaction that came back has no fate.
-func (p *Pool) Fate(id chain.TxID) (reason string, ok bool) {
+// Fate is what is remembered of a transaction that left the pool.
+type Fate struct {
+	Reason     string // one of the Reason constants
+	From       chain.Account
+	Nonce      uint64 // From and Nonce tell whether a rival took its place
+	ValidUntil uint32 // and this whether it can still be mined
+}
+
+// Fate is why a transaction left the pool, for the last Config.Fates that left. Mined ones are not kept: the ledger
+// finds them. A transaction that came back has no fate.
+func (p *Pool) Fate(id chain.TxID) (Fate, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f, ok := p.fates.of[id]
-	return f.reason, ok
+	return f.Fate, ok
 }
 
 // Stats are sizes now and counters since New.
@@ -142,19 +150,20 @@ type fates struct {
 }
 
 type fate struct {
-	reason string
-	slot   int // in ring; a slot that was reused belongs to another
+	Fate
+	slot int // in ring; a slot that was reused belongs to another
 }
 
 func newFates(n int) fates { return fates{ring: make([]chain.TxID, n), of: map[chain.TxID]fate{}} }
 
-func (f *fates) remember(id chain.TxID, reason string) {
+func (f *fates) remember(c *chain.CheckedTx, reason string) {
+	id, t := c.ID(), c.Tx()
 	oldest := f.ring[f.at]
 	if was, ok := f.of[oldest]; ok && was.slot == f.at {
 		delete(f.of, oldest)
 	}
 	f.ring[f.at] = id
-	f.of[id] = fate{reason, f.at}
+	f.of[id] = fate{Fate{reason, t.From, t.Nonce, t.ValidUntil}, f.at}
 	f.at = (f.at + 1) % len(f.ring)
 }
 

@@ -165,8 +165,8 @@ func (u *update) sortOutReverted(applied []chain.Update) {
 			}
 		}
 	}
-	for id := range filled {
-		u.p.fates.remember(id, ReasonRival)
+	for _, e := range filled {
+		u.p.fates.remember(&e.tx, ReasonRival)
 	}
 }
 

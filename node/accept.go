@@ -1,0 +1,258 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"quipu/chain"
+	"quipu/mempool"
+	"quipu/p2p"
+	"quipu/rpc"
+)
+
+// Nobody's fault: the network ignores what these are said of.
+var (
+	errLowWork  = errors.New("header with an unknown parent has too little work to be looked into")
+	errFarBelow = errors.New("header is far below the tip")
+)
+
+// relayDepth is how far below the tip a valid header is still forwarded in gossip.
+const relayDepth = 144
+
+// AcceptTxs is the way of every transaction: decode → seen → cheap nonce and balance filter on a snapshot →
+// stateless checks (no lock) → pool. One result an input; a RuleError is the sender's fault, all else nobody's.
+func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult {
+	out := make([]p2p.TxResult, len(raws))
+	var open []int // inputs still undecided
+	accounts := map[chain.Account]struct{}{}
+	txs := make([]chain.Tx, len(raws))
+	for i, raw := range raws {
+		t, used, err := chain.DecodeTx(raw)
+		if err == nil && used != len(raw) {
+			err = &chain.RuleError{Kind: chain.ErrTrailing, Desc: fmt.Sprintf("%d bytes after the transaction", len(raw)-used)}
+		}
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		leaf := chain.LeafOf(raw)
+		outcome, seen := n.verified.get(leaf)
+		out[i].Checked = seen && outcome == nil
+		switch {
+		case seen && outcome != nil:
+			out[i].Err = outcome
+		case n.pool.Has(leaf):
+			out[i].Err = mempool.ErrKnown
+		default:
+			txs[i] = t
+			open = append(open, i)
+			accounts[t.From] = struct{}{}
+			for _, o := range t.Outputs {
+				accounts[o.To] = struct{}{}
+			}
+		}
+	}
+	if len(open) == 0 {
+		return out
+	}
+	keys := make([]chain.Account, 0, len(accounts))
+	for a := range accounts {
+		keys = append(keys, a)
+	}
+	tip, accs, err := n.ledger.Accounts(keys)
+	if err != nil {
+		n.ours(err)
+		return refuse(out, open, err)
+	}
+	worth := open[:0]
+	var rawsLeft [][]byte
+	for _, i := range open {
+		acc, exists := accs[txs[i].From]
+		if out[i].Err = n.pool.Worth(&txs[i], len(raws[i]), tip.Header.Height, acc, exists); out[i].Err == nil {
+			worth, rawsLeft = append(worth, i), append(rawsLeft, raws[i])
+		}
+	}
+	n.admit(out, worth, rawsLeft, keys)
+	return out
+}
+
+// admit runs the stateless checks without a lock and then offers what passed to the pool.
+func (n *Node) admit(out []p2p.TxResult, index []int, raws [][]byte, keys []chain.Account) {
+	start := time.Now()
+	checked, errs := n.g.CheckTxs(raws, n.verified.good)
+	each := uint64(time.Since(start).Microseconds()) / uint64(max(1, len(raws)))
+	var passed []chain.CheckedTx
+	var at []int
+	for k, i := range index {
+		if errs[k] != nil {
+			out[i].Err = errs[k]
+			// Only outcomes of bytes that decode are cached: their leaf names exactly this variant.
+			n.verified.put(chain.LeafOf(raws[k]), errs[k])
+			n.metrics.rejected(errs[k])
+			n.events.add(rpc.Event{Kind: "tx.rejected", ID: chain.TxIDOf(n.g.NetworkID(), raws[k]).String(), Reason: errs[k].Error()})
+			continue
+		}
+		n.verified.put(checked[k].Leaf(), nil)
+		out[i].Checked = true
+		passed, at = append(passed, checked[k]), append(at, i)
+	}
+	if len(passed) == 0 {
+		return
+	}
+	n.mu.Lock()
+	tip, accs, err := n.ledger.Accounts(keys)
+	if err != nil {
+		n.mu.Unlock()
+		n.ours(err)
+		refuse(out, at, err)
+		return
+	}
+	results := n.pool.Add(tip.Header.Height, accs, passed)
+	n.mu.Unlock()
+
+	var promoted [][]byte
+	for k, i := range at {
+		out[i].Err = results[k].Err
+		out[i].Admitted = results[k].Err == nil && results[k].Pending
+		if results[k].Err == nil {
+			n.timings.put(passed[k].ID(), each)
+			n.metrics.accepted.Inc()
+			n.events.add(rpc.Event{Kind: "tx.verified", ID: passed[k].ID().String(), TookUS: each})
+		}
+		for _, p := range results[k].Promoted {
+			promoted = append(promoted, p.Raw())
+		}
+	}
+	if len(promoted) > 0 {
+		n.net.PublishTxs(promoted)
+	}
+}
+
+func refuse(out []p2p.TxResult, index []int, err error) []p2p.TxResult {
+	for _, i := range index {
+		out[i].Err = err
+	}
+	return out
+}
+
+// AcceptHeader is the way of a block in gossip: its header and, if the block is small, its whole body. nil means
+// forward. What the body turns out to be never charges whoever relays a header that keeps all header rules.
+func (n *Node) AcceptHeader(h chain.Header, body []byte) error {
+	id := h.ID()
+	if !chain.MeetsTarget(id, h.Bits) {
+		return &chain.RuleError{Kind: chain.ErrWork, Desc: fmt.Sprintf("id %s misses its own target", id)}
+	}
+	parent, ok, err := n.ledger.Header(h.Parent)
+	if err != nil {
+		n.ours(err)
+		return err
+	}
+	if !ok {
+		if enoughWork(h.Bits, n.ledger.BestHeader().Header.Bits) {
+			return chain.ErrUnknownParent
+		}
+		return errLowWork
+	}
+	if n.early(&h) {
+		if h.Bits == n.g.NextBits(&parent) {
+			n.parked.add(id, chain.Block{Header: h, Body: body})
+		}
+		return p2p.ErrTooEarly
+	}
+	if _, err := n.AddHeaders([]chain.Header{h}); err != nil {
+		return err
+	}
+	if body != nil {
+		if err := chain.CheckBody(&h, body); err != nil {
+			return err // this sender put a wrong body beside the header
+		}
+		if err := n.Import([]chain.Block{{Header: h, Body: body}}); err != nil {
+			return err
+		}
+	}
+	if h.Height+relayDepth < n.ledger.Tip().Header.Height {
+		return errFarBelow
+	}
+	return nil
+}
+
+// enoughWork reports whether bits is at least a sixteenth as hard as ours.
+func enoughWork(bits, ours uint32) bool {
+	w, o := chain.BlockWork(bits), chain.BlockWork(ours)
+	return !w.Lt(o.Rsh(&o, 4))
+}
+
+// AddHeaders checks and stores headers in order and returns how many leading ones are stored. Errors are as the
+// ledger's; a fault of ours stops the node.
+func (n *Node) AddHeaders(hs []chain.Header) (int, error) {
+	for i := range hs {
+		if n.early(&hs[i]) {
+			k, err := n.addHeaders(hs[:i])
+			if err == nil {
+				err = p2p.ErrTooEarly
+			}
+			return k, err
+		}
+	}
+	return n.addHeaders(hs)
+}
+
+func (n *Node) addHeaders(hs []chain.Header) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	k, err := n.ledger.AddHeaders(hs)
+	if err = headerFault(err); isOurs(err) {
+		n.ours(err)
+	}
+	return k, err
+}
+
+// early reports whether a header's time is too far ahead of the own clock.
+func (n *Node) early(h *chain.Header) bool {
+	return h.Time < chain.TimeLimit && time.UnixMilli(int64(h.Time)).After(time.Now().Add(tooFar(n.g)))
+}
+
+// maxParked bounds the headers that wait for the clock; each took a block's work to make.
+const maxParked = 256
+
+// parked holds blocks whose time is too far ahead, until they are due.
+type parked struct {
+	mu   sync.Mutex
+	byID map[chain.BlockID]chain.Block
+}
+
+func (p *parked) add(id chain.BlockID, b chain.Block) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.byID == nil {
+		p.byID = map[chain.BlockID]chain.Block{}
+	}
+	if len(p.byID) < maxParked {
+		p.byID[id] = b
+	}
+}
+
+func (p *parked) due(early func(*chain.Header) bool) []chain.Block {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []chain.Block
+	for id, b := range p.byID {
+		if !early(&b.Header) {
+			out = append(out, b)
+			delete(p.byID, id)
+		}
+	}
+	return out
+}
+
+// unpark validates parked headers that became due once more and publishes them itself: gossip has marked them
+// seen and won't bring them again.
+func (n *Node) unpark() {
+	for _, b := range n.parked.due(n.early) {
+		if n.AcceptHeader(b.Header, b.Body) == nil {
+			n.net.PublishBlock(b.Header, b.Body)
+		}
+	}
+}

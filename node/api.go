@@ -1,0 +1,170 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"quipu/chain"
+	"quipu/explorer"
+	"quipu/rpc"
+)
+
+// Version of the program, set at build time.
+var Version = "0.1.0"
+
+// api answers over HTTP what people and programs ask of one node. It only reads, except for submit and the admin
+// methods.
+type api struct {
+	n      *Node
+	server *rpc.Server
+}
+
+func newAPI(n *Node) (*api, error) {
+	ln, err := rpc.Listen(n.cfg.HTTP, false)
+	if err != nil {
+		return nil, err
+	}
+	a := &api{n: n}
+	methods, err := rpc.API{
+		NodeStatus: a.nodeStatus, ChainHead: a.chainHead, ChainBlock: a.chainBlock, ChainBlocks: a.chainBlocks,
+		ChainGenesis: a.chainGenesis, TxSubmit: a.txSubmit, TxStatus: a.txStatus, AccountGet: a.accountGet,
+		MempoolStats: a.mempoolStats, MempoolList: a.mempoolList, PeerList: a.peerList, PeerBans: a.peerBans,
+		Events: n.events.since, AdminGate: a.adminGate, AdminConnect: a.adminConnect, AdminStop: a.adminStop,
+	}.Table()
+	if err == nil {
+		a.server, err = rpc.New(rpc.Config{
+			Methods: methods, TokenFile: n.cfg.path("rpc.token"), AllowHosts: n.cfg.AllowHost, Events: n.events.since,
+			Health: a.health, Metrics: n.metrics.registry, Page: explorer.Node(),
+			Extra: map[string]http.Handler{"/status.txt": http.HandlerFunc(a.statusText)}, Log: n.log,
+		}, ln)
+	}
+	if err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// run serves until ctx ends; admin_stop ends the whole node.
+func (a *api) run(ctx context.Context) error { return a.server.Serve(ctx) }
+
+func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) {
+	n := a.n
+	tip, best, sync := n.ledger.Tip(), n.ledger.BestHeader(), n.net.SyncState()
+	issued, burned := n.ledger.Supply()
+	s := rpc.NodeStatus{
+		Version: Version, PID: os.Getpid(), Started: n.started.UTC(), UptimeMS: time.Since(n.started).Milliseconds(),
+		Network: rpc.NetworkOf(n.g), PeerID: n.net.ID(), Listen: n.net.Addrs(), HTTP: a.server.URL(),
+		Tip: rpc.RefOf(&tip), TipAgeMS: n.tipAge().Milliseconds(), StateRoot: tip.Header.StateRoot, Work: tip.Work.Dec(),
+		BestHeader: rpc.RefOf(&best), Bans: len(n.net.Bans()), Mempool: a.poolStats(), EventSeq: n.events.seq(),
+		Supply: rpc.Supply{
+			Genesis: rpc.Decimal(n.g.Supply()), Issued: rpc.Decimal(issued), Burned: rpc.Decimal(burned), Max: rpc.Decimal(n.g.MaxSupply()),
+		},
+	}
+	for _, p := range n.net.Peers() {
+		if p.Outbound {
+			s.Peers.Out++
+		} else {
+			s.Peers.In++
+		}
+	}
+	if best.Header.Height > tip.Header.Height {
+		s.Sync.Behind = best.Header.Height - tip.Header.Height
+	}
+	s.Sync.Peers = sync.Jobs
+	switch {
+	case s.Sync.Behind > 2:
+		s.Sync.State = "bodies"
+	case sync.NetworkHeight > best.Header.Height+2:
+		s.Sync.State = "headers"
+	case s.Peers.In+s.Peers.Out == 0:
+		s.Sync.State = "no_peers"
+	default:
+		s.Sync.State = "synced"
+	}
+	s.Mining = rpc.Mining{On: n.cfg.Mine, RateCap: uint64(n.cfg.MineRate), HashRate: n.hashRate.Load(), BlocksMined: n.blocksMined.Load()}
+	if n.cfg.Mine {
+		s.Mining.Miner = chain.EncodeAddress(n.g.Prefix, n.cfg.Miner)
+	}
+	s.Health = a.health().Ready
+	s.Hint = a.hint(&s)
+	return s, nil
+}
+
+func (a *api) hint(s *rpc.NodeStatus) string {
+	switch {
+	case s.Peers.In+s.Peers.Out == 0 && len(a.n.cfg.Bootstrap) == 0:
+		return "no peers: start with --bootstrap MULTIADDR, or give others this node's address: " + first(s.Listen)
+	case s.Peers.In+s.Peers.Out == 0:
+		return "no peer answers: check the --bootstrap addresses and that their nodes run"
+	case s.Sync.State == "bodies" || s.Sync.State == "headers":
+		return "catching up: watch it with quipu status"
+	}
+	return "pay with: quipu send ADDRESS AMOUNT"
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return list[0]
+}
+
+// health: live is that the process turns, which answering shows; ready is what a caller relies on.
+func (a *api) health() rpc.Health {
+	n := a.n
+	tip, best := n.ledger.Tip(), n.ledger.BestHeader()
+	peers := len(n.net.Peers())
+	behind := uint64(0)
+	if best.Header.Height > tip.Header.Height {
+		behind = best.Header.Height - tip.Header.Height
+	}
+	stale := 30 * time.Duration(n.g.Spacing) * time.Millisecond
+	skew := n.medianSkew()
+	return rpc.Health{
+		Live: []rpc.Check{{Name: "process", OK: true}},
+		Ready: []rpc.Check{
+			{Name: "peers", OK: peers > 0, Detail: fmt.Sprintf("%d connected", peers)},
+			{Name: "synced", OK: behind <= 2, Detail: fmt.Sprintf("%d blocks behind", behind)},
+			{Name: "tip age", OK: n.tipAge() < stale, Detail: n.tipAge().Round(time.Second).String()},
+			{Name: "clock", OK: skew.Abs() < 5*time.Second, Detail: fmt.Sprintf("%v from the peers' median", skew.Round(time.Millisecond))},
+		},
+	}
+}
+
+func (a *api) statusText(w http.ResponseWriter, r *http.Request) {
+	s, _ := a.nodeStatus(r.Context(), rpc.NoParams{})
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintf(w, "network  %s (%s)\nheight   %d\ntip      %s\nstate    %s\npeers    %d\nsync     %s, %d behind\npool     %d transactions\n%s\n",
+		s.Network.Name, s.Network.ID.Short(), s.Tip.Height, s.Tip.ID, s.StateRoot, s.Peers.In+s.Peers.Out, s.Sync.State,
+		s.Sync.Behind, s.Mempool.Txs, s.Hint)
+}
+
+// tipAge is how old the tip is by its own time; a tip from a clock ahead of ours has age 0.
+func (n *Node) tipAge() time.Duration {
+	return max(0, time.Since(time.UnixMilli(int64(n.ledger.Tip().Header.Time))))
+}
+
+func (a *api) adminGate(_ context.Context, p rpc.AdminGateParams) (rpc.AdminGate, error) {
+	if err := a.n.net.Gate(p.Block); err != nil {
+		return rpc.AdminGate{}, rpc.Errorf(rpc.NameInvalidParams, "", "block: %v", err)
+	}
+	return rpc.AdminGate{Blocked: p.Block}, nil
+}
+
+func (a *api) adminConnect(ctx context.Context, p rpc.AdminConnectParams) (rpc.AdminConnect, error) {
+	if err := a.n.net.Connect(ctx, p.Addr); err != nil {
+		return rpc.AdminConnect{}, rpc.Errorf(rpc.NameRefused, "check that the address ends in /p2p/ID and its node runs", "connect: %v", err)
+	}
+	return rpc.AdminConnect{ID: p.Addr[strings.LastIndex(p.Addr, "/")+1:]}, nil
+}
+
+func (a *api) adminStop(context.Context, rpc.NoParams) (rpc.AdminStop, error) {
+	a.n.log.Info("stopping: asked by admin_stop")
+	a.n.halt()
+	return rpc.AdminStop{Stopping: true}, nil
+}

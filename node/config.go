@@ -1,0 +1,70 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"quipu/chain"
+	"quipu/chain/ledger"
+	"quipu/p2p"
+)
+
+// Config is all a node needs to know. The zero value of every field but Genesis works.
+type Config struct {
+	DataDir   string         // "" keeps everything in memory, for tests
+	Genesis   *chain.Genesis // the network
+	Listen    []string       // multiaddrs; nil is TCP and QUIC on port 4820 of all interfaces
+	HTTP      string         // address of the API; "" starts none
+	AllowHost []string       // further Host headers the API answers to
+	Bootstrap []string       // multiaddrs with /p2p/ id, dialled at start and kept
+	Mine      bool
+	MineRate  float64       // hashes a second; 0 is as fast as one core goes
+	Miner     chain.Account // who is paid
+	TestNet   bool          // small caches, quick gossip timers, private addresses trusted: many nodes on one machine
+	MemTable  int64         // bytes of Badger's memtable; 0 is the profile's
+	Log       *slog.Logger  // nil is silent
+
+	Host      p2p.Host                         // nil makes a real one from Listen
+	FreeSpace func(dir string) (uint64, error) // nil asks the file system
+}
+
+// ErrNoMiner refuses to mine for nobody.
+var ErrNoMiner = errors.New("mining needs an account to pay")
+
+// Validate fills in defaults and reports the first field that can't work.
+func (c *Config) Validate() error {
+	if c.Genesis == nil {
+		return errors.New("node: no genesis")
+	}
+	if c.Mine && c.Miner == (chain.Account{}) {
+		return ErrNoMiner
+	}
+	if c.MineRate < 0 {
+		return fmt.Errorf("node: mine rate %g is negative", c.MineRate)
+	}
+	if c.Listen == nil {
+		c.Listen = []string{"/ip4/0.0.0.0/tcp/4820", "/ip4/0.0.0.0/udp/4820/quic-v1"}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.MemTable == 0 && !c.TestNet {
+		c.MemTable = ledger.NodeMemTable // a test network takes the least the ledger works with
+	}
+	return nil
+}
+
+func (c *Config) path(name string) string {
+	if c.DataDir == "" {
+		return ""
+	}
+	return filepath.Join(c.DataDir, name)
+}
+
+// tooFar is how far ahead of the own clock a header's time may be: beyond it is "not yet" (docs/spec.md §10).
+func tooFar(g *chain.Genesis) time.Duration {
+	return max(2*time.Duration(g.Spacing)*time.Millisecond, 10*time.Second)
+}

@@ -1,0 +1,112 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+
+	"quipu/chain"
+	"quipu/chain/ledger"
+	"quipu/rpc"
+)
+
+// reorgAlarm is the depth from which a reorg is logged as a warning and raised as an event.
+const reorgAlarm = 6
+
+// Import is the way of every block body, from sync, gossip or file: stateless checks of all of them at once with
+// signature batches across block borders (no lock), then the ledger, then the pool. Headers are stored before.
+// Bodies may come in any order. A block that breaks a rule is remembered as invalid; the error is nil unless the
+// fault is ours.
+func (n *Node) Import(blocks []chain.Block) error {
+	checked, errs := n.g.CheckBlocks(blocks, n.verified.good)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	good := checked[:0]
+	for i, err := range errs {
+		var broken *chain.RuleError
+		switch {
+		case err == nil:
+			good = append(good, checked[i])
+		case chain.WrongBody(err): // says nothing of the block; who served it is charged where it was fetched
+		case errors.As(err, &broken):
+			res, err := n.ledger.MarkInvalid(blocks[i].Header.ID(), broken)
+			if err != nil {
+				n.ours(err)
+				return err
+			}
+			n.settle(res)
+		default:
+			n.ours(err)
+			return err
+		}
+	}
+	return n.add(good)
+}
+
+// add stores checked blocks and settles what that changed. n.mu is held.
+func (n *Node) add(blocks []chain.CheckedBlock) error {
+	if len(blocks) == 0 {
+		return nil
+	}
+	res, err := n.ledger.Add(blocks)
+	n.settle(res) // also on an error: what was applied before it stays applied
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, chain.ErrUnknownParent):
+		return err
+	case errors.Is(err, ledger.ErrDeepReorg):
+		n.log.Error("a heavier chain forks deeper than this node can undo: it must sync again", "err", err)
+		n.events.add(rpc.Event{Kind: "node.alarm", Reason: err.Error()})
+		return nil
+	default:
+		n.ours(err)
+		return err
+	}
+}
+
+// settle carries a change of the best chain to the pool, the log and whoever waits for a tip. n.mu is held.
+func (n *Node) settle(res ledger.Result) {
+	for _, bad := range res.Invalid {
+		n.log.Warn("block is invalid", "height", bad.Height, "block", bad.ID, "reason", bad.Err)
+		n.events.add(rpc.Event{Kind: "block.invalid", ID: bad.ID.String(), Height: bad.Height, Reason: bad.Err.Error()})
+		n.metrics.invalidBlocks.Inc()
+	}
+	ch := res.Change
+	if len(ch.Applied) == 0 && len(ch.Reverted) == 0 {
+		return
+	}
+	tip := n.ledger.Tip()
+	admitted := n.pool.Update(ch, nil, tip.Header.Height) // the change carries all states the pool needs
+	n.report(ch, &tip)
+	n.tip.fire()
+	n.net.Announce()
+	if len(admitted) > 0 {
+		raws := make([][]byte, len(admitted))
+		for i := range admitted {
+			raws[i] = admitted[i].Raw()
+		}
+		n.net.PublishTxs(raws)
+	}
+}
+
+func (n *Node) report(ch chain.Change, tip *chain.State) {
+	if depth := len(ch.Reverted); depth > 0 {
+		n.metrics.reorgs.Inc()
+		n.metrics.reorgDepth.Set(float64(depth))
+		n.events.add(rpc.Event{Kind: "reorg", ID: tip.ID.String(), Height: tip.Header.Height, Reason: fmt.Sprintf("%d blocks reverted", depth)})
+		if depth >= reorgAlarm {
+			n.log.Warn("deep reorg", "depth", depth, "height", tip.Header.Height, "tip", tip.ID)
+			n.events.add(rpc.Event{Kind: "node.alarm", Reason: "deep reorg: " + fmt.Sprintf("%d blocks reverted", depth)})
+		} else {
+			n.log.Info("reorg", "depth", depth, "height", tip.Header.Height, "tip", tip.ID)
+		}
+	}
+	txs := 0
+	for _, u := range ch.Applied {
+		txs += len(u.Block.Txs())
+	}
+	n.metrics.blocks.Add(float64(len(ch.Applied)))
+	n.metrics.txs.Add(float64(txs))
+	n.events.add(rpc.Event{Kind: "block.tip", ID: tip.ID.String(), Height: tip.Header.Height})
+	n.log.Info("tip", "height", tip.Header.Height, "block", tip.ID, "blocks", len(ch.Applied), "txs", txs)
+}

@@ -1,0 +1,91 @@
+package node
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"quipu/chain"
+)
+
+// metrics are the node's own counters; gauges are read from ledger, pool and network when scraped. One registry a
+// node, never the global one: tests run many nodes in one process.
+type metrics struct {
+	registry      *prometheus.Registry
+	accepted      prometheus.Counter
+	rejectedTxs   *prometheus.CounterVec
+	blocks, txs   prometheus.Counter
+	invalidBlocks prometheus.Counter
+	mined         prometheus.Counter
+	reorgs        prometheus.Counter
+	reorgDepth    prometheus.Gauge
+	banned        *prometheus.CounterVec
+}
+
+func newMetrics(n *Node) *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		m.registry.MustRegister(c)
+		return c
+	}
+	gauge := func(name, help string, read func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
+	}
+	m.accepted = counter("quipu_tx_accepted_total", "Transactions that entered the pool.")
+	m.blocks = counter("quipu_blocks_applied_total", "Blocks applied to the best chain.")
+	m.txs = counter("quipu_block_txs_applied_total", "Transactions in applied blocks.")
+	m.invalidBlocks = counter("quipu_blocks_invalid_total", "Blocks found invalid.")
+	m.mined = counter("quipu_blocks_mined_total", "Blocks this node made.")
+	m.reorgs = counter("quipu_chain_reorgs_total", "Reorganisations of the best chain.")
+	m.reorgDepth = prometheus.NewGauge(prometheus.GaugeOpts{Name: "quipu_chain_reorg_depth_blocks", Help: "Blocks reverted by the last reorg."})
+	m.rejectedTxs = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_tx_rejected_total", Help: "Transactions that broke a rule."}, []string{"reason"})
+	m.banned = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_peers_banned_total", Help: "Peers banned, by evidence."}, []string{"reason"})
+	m.registry.MustRegister(m.reorgDepth, m.rejectedTxs, m.banned, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	gauge("quipu_chain_height", "Height of the validated tip.", func() float64 { return float64(n.ledger.Tip().Header.Height) })
+	gauge("quipu_chain_best_header_height", "Height of the best header.", func() float64 { return float64(n.ledger.BestHeader().Header.Height) })
+	gauge("quipu_chain_tip_age_seconds", "Age of the tip by its own time.", func() float64 { return n.tipAge().Seconds() })
+	gauge("quipu_mempool_txs", "Pending transactions.", func() float64 { return float64(n.pool.Stats().Txs) })
+	gauge("quipu_mempool_bytes", "Bytes of pending and gapped transactions.", func() float64 { return float64(n.pool.Stats().Bytes) })
+	gauge("quipu_peers", "Connected peers.", func() float64 { return float64(len(n.net.Peers())) })
+	m.registry.MustRegister(counts{n})
+	return m
+}
+
+func (m *metrics) rejected(err error) {
+	var kind chain.ErrorKind
+	if errors.As(err, &kind) {
+		m.rejectedTxs.WithLabelValues(string(kind)).Inc()
+	}
+}
+
+// counts exports what pool and network count by reason: every queue's drops among them. The sets of reasons are
+// fixed in code.
+type counts struct{ n *Node }
+
+var (
+	poolDrops    = prometheus.NewDesc("quipu_mempool_dropped_total", "Transactions that left the pool unmined.", []string{"reason"}, nil)
+	poolRefusals = prometheus.NewDesc("quipu_mempool_refused_total", "Transactions the pool didn't take.", []string{"reason"}, nil)
+	netCounts    = prometheus.NewDesc("quipu_p2p_events_total", "What the network layer counted: messages, drops, charges.", []string{"what"}, nil)
+)
+
+func (c counts) Describe(ch chan<- *prometheus.Desc) {
+	ch <- poolDrops
+	ch <- poolRefusals
+	ch <- netCounts
+}
+
+func (c counts) Collect(ch chan<- prometheus.Metric) {
+	stats := c.n.pool.Stats()
+	for reason, v := range stats.Dropped {
+		ch <- prometheus.MustNewConstMetric(poolDrops, prometheus.CounterValue, float64(v), reason)
+	}
+	for refusal, v := range stats.Refused {
+		ch <- prometheus.MustNewConstMetric(poolRefusals, prometheus.CounterValue, float64(v), string(refusal))
+	}
+	for what, v := range c.n.net.Counters() {
+		ch <- prometheus.MustNewConstMetric(netCounts, prometheus.CounterValue, float64(v), what)
+	}
+}

@@ -1,0 +1,132 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"quipu/chain"
+	"quipu/chain/ledger"
+)
+
+const (
+	mineTick    = 20 * time.Millisecond // a capped miner hashes once a tick and sleeps between
+	mineChunk   = 20_000                // hashes an uncapped miner tries between looks at the tip: about 10 ms
+	templateAge = time.Second           // how old a template may grow while the pool fills
+)
+
+// mine makes blocks on the validated tip until ctx ends. A template is made anew on every tip and each second.
+func (n *Node) mine(ctx context.Context) error {
+	n.log.Info("mining", "rate", n.cfg.MineRate, "to", n.cfg.Miner)
+	budget := 0.0 // hashes a capped miner may try now
+	tick := time.NewTicker(mineTick)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		changed := n.tip.changed()
+		h, txs, err := n.template()
+		if errors.Is(err, ledger.ErrStale) {
+			continue // the tip moved while the template was made
+		}
+		if err != nil {
+			n.ours(err)
+			return nil
+		}
+		if err := n.solve(ctx, &h, changed, tick.C, &budget); err != nil {
+			continue
+		}
+		if err := n.mined(h, txs); err != nil {
+			return nil // n.ours has said why
+		}
+	}
+	return nil
+}
+
+var errNoBlock = errors.New("no block found on this template")
+
+// solve hashes until h meets its target, the tip changes, or the template is old. It never spins when capped.
+func (n *Node) solve(ctx context.Context, h *chain.Header, changed <-chan struct{}, tick <-chan time.Time, budget *float64) error {
+	for start := time.Now(); time.Since(start) < templateAge; {
+		tries := uint64(mineChunk)
+		if n.cfg.MineRate > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-changed:
+				return errNoBlock
+			case <-tick:
+			}
+			*budget = min(*budget+n.cfg.MineRate*mineTick.Seconds(), n.cfg.MineRate) // at most a second's worth saved
+			tries = uint64(*budget)
+			*budget -= float64(tries)
+		}
+		before := h.Nonce
+		found := h.Solve(tries)
+		n.hashes.Add(h.Nonce - before)
+		if found {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+			return errNoBlock
+		default:
+		}
+	}
+	return errNoBlock
+}
+
+// template is the next block with everything but its work: the pool's best transactions that apply on the tip.
+func (n *Node) template() (chain.Header, []chain.CheckedTx, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	tip := n.ledger.Tip()
+	h := n.g.NewHeader(&tip, n.cfg.Miner, uint64(time.Now().UnixMilli()))
+	candidates := n.pool.Candidates(int(n.g.BodyLimit))
+	_, accs, err := n.ledger.Accounts(chain.Touched(n.cfg.Miner, candidates))
+	if err != nil {
+		return h, nil, err
+	}
+	o := n.g.NewOverlay(h.Height, accs)
+	txs := candidates[:0]
+	for i := range candidates {
+		if v := candidates[i].Tx().ValidUntil; v != 0 && h.Height > uint64(v) {
+			continue
+		}
+		if o.ApplyTx(&candidates[i]) == nil { // what doesn't apply on this tip stays in the pool
+			txs = append(txs, candidates[i])
+		}
+	}
+	o.Reward(h.Miner)
+	leaves := make([]chain.LeafHash, len(txs))
+	for i := range txs {
+		leaves[i] = txs[i].Leaf()
+		h.BodySize += uint32(len(txs[i].Raw()))
+	}
+	h.TxRoot, h.TxCount = chain.MTH(leaves), uint32(len(txs))
+	root, err := n.ledger.Preview(&h, o.Changes())
+	h.StateRoot = root
+	return h, txs, err
+}
+
+// mined takes the way of every block, with the signatures known, and tells the network.
+func (n *Node) mined(h chain.Header, txs []chain.CheckedTx) error {
+	if _, err := n.AddHeaders([]chain.Header{h}); err != nil {
+		if isOurs(err) {
+			return err
+		}
+		n.log.Warn("own block refused", "height", h.Height, "err", err)
+		return nil
+	}
+	block := chain.Seal(h, txs)
+	n.mu.Lock()
+	err := n.add([]chain.CheckedBlock{block})
+	n.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	n.metrics.mined.Inc()
+	n.blocksMined.Add(1)
+	n.net.PublishBlock(h, block.Body())
+	return nil
+}

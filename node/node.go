@@ -1,0 +1,211 @@
+// Package node wires ledger, pool, network and API together, and is the one place where they meet: accept.go is the
+// path of everything that comes from outside, import.go the path of every block.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"quipu/chain"
+	"quipu/chain/ledger"
+	"quipu/mempool"
+	"quipu/p2p"
+	"quipu/rpc"
+)
+
+// Node is one full node. New opens everything in order, Run serves until its context ends and closes in reverse.
+type Node struct {
+	cfg    Config
+	g      *chain.Genesis
+	log    *slog.Logger
+	ledger *ledger.Ledger
+	pool   *mempool.Pool
+	host   p2p.Host
+	net    *p2p.Service
+	api    *api // nil without HTTP
+
+	// mu orders writers: whoever changes ledger or pool holds it, so that the pool always stands on the ledger's tip.
+	mu                            sync.Mutex
+	verified                      *verified
+	timings                       timings
+	events                        *events
+	parked                        parked
+	tip                           tipSignal
+	metrics                       *metrics
+	started                       time.Time
+	hashes, hashRate, blocksMined atomic.Uint64 // the miner's: tried, tried in the last second, found
+
+	fault chan error    // one error that is ours and stops Run: a disk fault
+	quit  chan struct{} // one request to stop cleanly
+}
+
+// New opens the data directory, the ledger, the pool, the network and the API's listener, in this order. On an
+// error it closes what it opened.
+func New(cfg Config) (n *Node, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n = &Node{
+		cfg: cfg, g: cfg.Genesis, log: cfg.Log, started: time.Now(),
+		verified: newVerified(), events: newEvents(), fault: make(chan error, 1), quit: make(chan struct{}, 1),
+	}
+	n.tip.init()
+	if cfg.DataDir != "" {
+		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+			return nil, fmt.Errorf("data directory: %w", err)
+		}
+	}
+	n.ledger, err = ledger.Open(ledger.Config{
+		Dir: cfg.path("chain"), Genesis: cfg.Genesis, MemTable: cfg.MemTable, FreeSpace: cfg.FreeSpace, Log: cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	n.pool = mempool.New(cfg.Genesis, mempool.Config{})
+	n.metrics = newMetrics(n)
+
+	identity, err := n.identity()
+	if err != nil {
+		return nil, err
+	}
+	n.host = cfg.Host
+	netCfg := p2p.Config{
+		Identity: identity, Listen: cfg.Listen, Bootstrap: cfg.Bootstrap, TestNet: cfg.TestNet, Log: cfg.Log,
+	}
+	if n.host == nil {
+		if n.host, err = p2p.NewHost(netCfg); err != nil {
+			return nil, err
+		}
+	}
+	if n.net, err = p2p.New(netCfg, n.host, n); err != nil {
+		return nil, err
+	}
+	n.loadPool()
+	if cfg.HTTP != "" {
+		if n.api, err = newAPI(n); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// identity is kept beside the ledger, or made for the occasion where nothing is on disk.
+func (n *Node) identity() (p2p.Identity, error) {
+	if n.cfg.DataDir == "" {
+		return p2p.NewIdentity()
+	}
+	return p2p.LoadIdentity(n.cfg.path("node.key"))
+}
+
+// Run serves until ctx ends or something of ours fails, waits for all it started and closes everything. It returns
+// nil after a clean stop.
+func (n *Node) Run(ctx context.Context) error {
+	n.events.add(rpc.Event{Kind: "node.up", Height: n.ledger.Tip().Header.Height})
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.net.Run(ctx) })
+	g.Go(func() error { return n.housekeep(ctx) })
+	if n.api != nil {
+		g.Go(func() error { return n.api.run(ctx) })
+	}
+	if n.cfg.Mine {
+		g.Go(func() error { return n.mine(ctx) })
+	}
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) || errors.Is(err, errHalted) {
+		err = nil
+	}
+	n.savePool()
+	return errors.Join(err, n.close())
+}
+
+func (n *Node) close() error {
+	var errs []error
+	if n.host != nil {
+		errs = append(errs, n.host.Close())
+	}
+	if n.ledger != nil {
+		errs = append(errs, n.ledger.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ours handles an error that is no peer's fault: it is logged, and it stops the node, since going on after a disk
+// fault could only make things worse.
+func (n *Node) ours(err error) {
+	n.log.Error("stopping", "err", err)
+	n.events.add(rpc.Event{Kind: "node.alarm", Reason: err.Error()})
+	select {
+	case n.fault <- err:
+	default: // one is enough to stop
+	}
+}
+
+// halt asks Run to stop cleanly.
+func (n *Node) halt() {
+	select {
+	case n.quit <- struct{}{}:
+	default:
+	}
+}
+
+// errHalted ends Run's group without being an error of Run.
+var errHalted = errors.New("asked to stop")
+
+// housekeep does what only the clock triggers, parked headers that became due, and stops Run on a fault of ours.
+func (n *Node) housekeep(ctx context.Context) error {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	before, beat := uint64(0), 0
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-n.fault:
+			return err
+		case <-n.quit:
+			return errHalted
+		case <-tick.C:
+			n.unpark()
+			if beat++; beat%4 == 0 {
+				tried := n.hashes.Load()
+				n.hashRate.Store(tried - before)
+				before = tried
+			}
+		}
+	}
+}
+
+// tipSignal wakes whoever waits for the next tip: the miner and long polls.
+type tipSignal struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func (t *tipSignal) init() { t.ch = make(chan struct{}) }
+
+// changed closes at the next tip.
+func (t *tipSignal) changed() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ch
+}
+
+func (t *tipSignal) fire() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	close(t.ch)
+	t.ch = make(chan struct{})
+}
