@@ -44,7 +44,7 @@ func Listen(addr string, allowRemote bool) (net.Listener, error) {
 		return nil, fmt.Errorf("HTTP address %q is no HOST:PORT: use --http %s", addr, DefaultAddr)
 	}
 	if ip := net.ParseIP(host); !allowRemote && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("HTTP address %s can be reached from other machines: use --http %s, or add --allow-remote, which asks every caller for the token", addr, DefaultAddr)
+		return nil, fmt.Errorf("HTTP address %s can be reached from other machines and is refused: use --http %s, and a tunnel (ssh -L) or a reverse proxy to reach it from elsewhere", addr, DefaultAddr)
 	}
 	ln, err := net.Listen("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {

@@ -94,9 +94,11 @@ let stream = null, waking = 0;
 function listen(since) {
   stream = new EventSource('events?since=' + since);
   stream.onmessage = (m) => {
-    events.unshift(JSON.parse(m.data));
+    const e = JSON.parse(m.data);
+    if (events.length && e.seq <= events[0].seq) events.length = 0; // the node was restarted and counts anew
+    events.unshift(e);
     events.length = Math.min(events.length, MAX_EVENTS);
-    if (!loop.paused() && !waking) waking = setTimeout(() => { waking = 0; loop.now(); }, 250);
+    if (!loop.paused() && !waking) waking = setTimeout(() => { waking = 0; loop.now(); }, 500);
   };
 }
 

@@ -17,7 +17,7 @@ async function refresh() {
   const honest = s.nodes.filter((n) => n.state !== 'bad');
   const up = honest.filter((n) => n.state === 'up');
   const tips = [...new Set(up.filter((n) => n.tip).map((n) => n.tip))];
-  const sides = [...new Set(s.nodes.map((n) => n.side))].sort();
+  const sides = [...new Set(s.nodes.map((n) => n.side))].sort((a, b) => !a - !b || (a < b ? -1 : 1)); // those without one last
   say(summary(honest, up, tips, sides));
   document.title = `${Math.max(0, ...up.map((n) => n.height))} · quipu test network`;
   fill($('nodes'), s.nodes.map((n) => row(n, tips)), 'No nodes.');
@@ -58,7 +58,7 @@ function row(n, tips) {
 // drawTips: one box a side; within it each node stands at its height over the lowest, its ring in its tip's colour.
 function drawTips(nodes, tips, sides) {
   const root = $('tips');
-  const step = 92, pad = 14, gap = 26, top = 34, plot = 110;
+  const step = 92, pad = 14, gap = 26, top = 44, plot = 100;
   const heights = nodes.filter(alive).map((n) => n.height);
   const low = Math.min(...heights, Infinity), high = Math.max(...heights, -Infinity);
   const y = (h) => (high > low ? top + plot - ((h - low) / (high - low)) * plot : top + plot / 2);
@@ -114,22 +114,23 @@ function drawLines(nodes, now) {
   out.push(svg('text', { class: 'small', x: left, y: h - 8 }, duration(now - from) + ' ago'));
   out.push(svg('text', { class: 'small', x: w - right, y: h - 8, 'text-anchor': 'end' }, 'now'));
   const taken = [];
-  for (const n of nodes) {
+  nodes.forEach((n, i) => {
+    const aside = (i - (nodes.length - 1) / 2) * 2.5; // equal heights stay visible beside one another
     let d = '', pen = 'M', end = null;
     for (const p of history) {
       const v = p.heights.get(n.n);
       if (v === undefined) { pen = 'M'; continue; }
-      d += `${pen}${px(p.t).toFixed(1)} ${py(v).toFixed(1)}`;
+      d += `${pen}${px(p.t).toFixed(1)} ${(py(v) + aside).toFixed(1)}`;
       pen = 'L';
       end = [px(p.t), py(v)];
     }
-    if (!end) continue;
+    if (!end) return;
     out.push(svg('path', { class: `run s${n.n % 8}`, d }));
     let ly = end[1] + 4;
     while (taken.some((t) => Math.abs(t - ly) < 12)) ly += 12;
     taken.push(ly);
     out.push(svg('text', { class: 'small', x: w - right + 8, y: ly }, n.name));
-  }
+  });
   const up = nodes.filter((n) => n.state === 'up');
   root.setAttribute('aria-label', 'Height of each node over time; now ' + up.map((n) => `${n.name} ${n.height}`).join(', '));
   root.replaceChildren(...out);
