@@ -69,6 +69,7 @@ func classify(err error) *exitError {
 	var gone *rpc.Unreachable
 	var silent *rpc.NoAnswer
 	var other *rpc.HTTPError
+	var words *wallet.MnemonicError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return &exitError{exitInterrupted, errors.New("interrupted"), ""}
@@ -95,6 +96,8 @@ func classify(err error) *exitError {
 		return &exitError{exitLocked, err, wallet.Hint(err)}
 	case errors.Is(err, wallet.ErrNotFound):
 		return &exitError{exitNotFound, err, wallet.Hint(err)}
+	case errors.As(err, &words):
+		return &exitError{exitUsage, fmt.Errorf("these words are no wallet: %w", err), ""}
 	case errors.Is(err, wallet.ErrName), errors.Is(err, wallet.ErrPayment), errors.Is(err, wallet.ErrExists), errors.Is(err, wallet.ErrNetwork):
 		return &exitError{exitUsage, err, wallet.Hint(err)}
 	case errors.As(err, &rule):
@@ -135,10 +138,7 @@ func (a *app) report(err error) int {
 	e := classify(err)
 	fmt.Fprintf(a.err, "quipu: %v\n", e.err)
 	for line := range splitLines(e.hint) {
-		if rest, ok := strings.CutPrefix(line, "quipu "); ok {
-			line = program() + " " + rest
-		}
-		fmt.Fprintf(a.err, "  try: %s\n", line)
+		fmt.Fprintf(a.err, "  try: %s\n", typed(line))
 	}
 	return e.code
 }
@@ -149,4 +149,12 @@ func program() string {
 		return "go run ./cmd/quipu"
 	}
 	return "quipu"
+}
+
+// typed is a command line that begins with "quipu", as it has to be typed here.
+func typed(line string) string {
+	if rest, ok := strings.CutPrefix(line, "quipu "); ok {
+		return program() + " " + rest
+	}
+	return line
 }
