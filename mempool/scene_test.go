@@ -241,10 +241,13 @@ func TestGappedInFullPool(t *testing.T) {
 	s := newScene(t, Config{MaxBytes: 2 * 159, AccountBytes: 2 * 159}, 100_000, a, b)
 	b0, a0, a1, a2 := s.pay(b, d, 0, 400, 1), s.pay(a, d, 0, 400, 1), s.pay(a, d, 1, 400, 1), s.pay(a, d, 2, 400, 1)
 	s.add(b0, a1, a2)
-	if r := s.add(a0)[0]; len(r.Promoted) != 0 || !slices.Equal(r.Dropped, []Drop{{a1.ID(), ReasonEvicted}}) && len(r.Dropped) != 0 {
+	if r := s.add(a0)[0]; len(r.Promoted) != 0 || !slices.Equal(r.Dropped, []Drop{{a1.ID(), ReasonEvicted}}) {
 		t.Fatalf("got %+v", r)
 	}
 	s.want("b0 stays", b0, a0)
+	if _, pending, ok := s.pool.ByID(a2.ID()); !ok || pending {
+		t.Fatalf("a2 should still wait")
+	}
 }
 
 func TestExpiry(t *testing.T) {
