@@ -72,7 +72,7 @@ func scene() *chaintest.Gen {
 	last.ValidUntil, last.Memo = 4, memo80 // may stand here for the last time
 	next([]chain.Tx{pay(g, carol, 0, 0, tx(out(bob.Account, 1))), pay(g, carol, 1, 0, last), pay(g, carol, 2, 0, tx(out(bob.Account, 3)))})
 	next([]chain.Tx{pay(g, bob, 1, 1, tx(out(offCurve(), 12_345)))}, chaintest.At(1500)) // nobody can spend it
-	next([]chain.Tx{ // the same new account twice is created once; a payment to oneself
+	next([]chain.Tx{                                                                     // the same new account twice is created once; a payment to oneself
 		pay(g, alice, 2, 1, tx(out(frank.Account, 5_000), out(frank.Account, 6_000))),
 		pay(g, alice, 3, 0, tx(out(alice.Account, 77))),
 	})
