@@ -28,7 +28,6 @@ type fake struct {
 	gossiped int // headers that came through AcceptHeader
 	imported int // bodies that came through AddBodies
 	lies     func(id chain.BlockID, body []byte) []byte
-	hook     func(method string)
 }
 
 func newFake(g *chain.Genesis) *fake {
@@ -344,6 +343,13 @@ func (f *fake) Observe(e Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.events = append(f.events, e)
+}
+
+// counts are how many headers came by gossip and how many bodies by pull.
+func (f *fake) counts() (gossiped, imported int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gossiped, f.imported
 }
 
 func (f *fake) poolSize() int {

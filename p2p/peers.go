@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"golang.org/x/time/rate"
 
+	"quipu/chain"
 	"quipu/p2p/wire"
 )
 
@@ -29,7 +30,8 @@ type remote struct {
 
 	status    wire.Status
 	hasStatus bool
-	heardAt   time.Time // when status came
+	heardAt   time.Time        // when status came
+	pool      []chain.LeafHash // the last window of its pool, until acted upon
 	rtt, skew time.Duration
 	lastSeen  time.Time
 	poolSent  time.Time // when we last showed it a window of our pool
@@ -37,7 +39,6 @@ type remote struct {
 	jobs      int // of bodies, asked of it now
 	fails     int // in a row
 	restUntil time.Time
-	unproven  wire.Status // what it claimed when it failed to show headers
 	bodies    uint64
 	bodyBytes uint64
 }

@@ -127,7 +127,10 @@ func TestStalledPeerDelaysNobodyBeyondItsDeadline(t *testing.T) {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		w.within(n.t.stall, "what it wasn't asked for", func() bool { return fresh.imported == 400-peerJobs*jobBodies })
+		w.within(n.t.stall, "what it wasn't asked for", func() bool {
+			_, imported := fresh.counts()
+			return imported == 400-peerJobs*jobBodies
+		})
 		if !asked() || time.Since(start) > time.Second {
 			t.Errorf("the rest took %v", time.Since(start))
 		}
@@ -313,8 +316,8 @@ func TestLargeBlockTravelsByPull(t *testing.T) {
 		if took > time.Second {
 			t.Errorf("two hops took %v", took)
 		}
-		if fc.gossiped != 1 || fc.imported != 1 {
-			t.Errorf("%d headers by gossip, %d bodies by pull", fc.gossiped, fc.imported)
+		if gossiped, imported := fc.counts(); gossiped != 1 || imported != 1 {
+			t.Errorf("%d headers by gossip, %d bodies by pull", gossiped, imported)
 		}
 	})
 }

@@ -109,6 +109,10 @@ func (s *Service) hear(r *remote, st wire.Status, rtt time.Duration) {
 	}
 	s.mu.Lock()
 	now := time.Now()
+	if len(st.Pool) > 0 {
+		r.pool = st.Pool // kept apart: the next status may show none, and come before this one is acted upon
+	}
+	st.Pool = nil
 	r.status, r.hasStatus, r.heardAt, r.lastSeen = st, true, now, now
 	r.skew = time.UnixMilli(int64(st.Clock)).Sub(now)
 	if rtt > 0 {
@@ -135,7 +139,8 @@ func (s *Service) recheckTips() {
 // act does what a peer's status asks for: download headers it has and we don't, and transactions we miss.
 func (s *Service) act(ctx context.Context, r *remote) {
 	s.mu.Lock()
-	st, ok := r.status, r.hasStatus && time.Now().After(r.restUntil)
+	st, pool, ok := r.status, r.pool, r.hasStatus && time.Now().After(r.restUntil)
+	r.pool = nil
 	s.mu.Unlock()
 	if !ok {
 		return
@@ -143,8 +148,8 @@ func (s *Service) act(ctx context.Context, r *remote) {
 	if s.lacks(&st) {
 		s.downloadHeaders(ctx, r, st)
 	}
-	if len(st.Pool) > 0 && s.near() {
-		s.repair(ctx, r, st.Pool)
+	if len(pool) > 0 && s.near() {
+		s.repair(ctx, r, pool)
 	}
 }
 
