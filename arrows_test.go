@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"quipu/rpc":             {"chain", "chain/bip340", "chain/statetree"},
 	"quipu/explorer":        {"chain", "chain/bip340", "chain/statetree"},
 	"quipu/p2p":             {"p2p/wire", "chain"},
-	"quipu/p2p/badpeer":     {"p2p", "p2p/wire", "chain"},
+	"quipu/p2p/badpeer":     {"p2p", "p2p/wire", "chain", "chain/bip340", "chain/statetree"},
 	"quipu/node":            {"p2p", "p2p/wire", "mempool", "chain/ledger", "chain", "rpc", "explorer"},
 	"quipu/testnet":         {"rpc", "wallet", "explorer", "chain"},
 	"quipu/cmd/quipu":       nil, // all

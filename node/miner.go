@@ -55,7 +55,7 @@ func (n *Node) solve(ctx context.Context, h *chain.Header, changed <-chan struct
 				return errNoBlock
 			case <-tick:
 			}
-			*budget = min(*budget+n.cfg.MineRate*mineTick.Seconds(), n.cfg.MineRate) // at most a second's worth saved
+			*budget = min(*budget+n.cfg.MineRate*mineTick.Seconds(), max(1, n.cfg.MineRate)) // at most a second's worth saved
 			tries = uint64(*budget)
 			*budget -= float64(tries)
 		}
