@@ -27,6 +27,7 @@ func newScene(t *testing.T, edit func(*Config)) *scene {
 	s.names = map[chain.BlockID]string{}
 	g := chaintest.Genesis(func(g *chain.Genesis) { g.BodyLimit = 1 << 16 }, s.alice, s.bob)
 	s.Gen = chaintest.New(g)
+	s.names[s.Get("genesis").ID()] = "genesis"
 	s.cfg = Config{Genesis: g, groupBlocks: 1}
 	if edit != nil {
 		edit(&s.cfg)
