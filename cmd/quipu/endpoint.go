@@ -5,23 +5,17 @@ import (
 	"os"
 	"path/filepath"
 
-	quipu "quipu"
+	"quipu"
 	"quipu/chain"
 	"quipu/rpc"
+	"quipu/testnet"
 )
 
 // defaultRPC is where a node started without flags serves its API.
 const defaultRPC = "http://127.0.0.1:4821"
 
-// runningNet is a test network that runs on this machine now.
-type runningNet struct {
-	Name    string
-	URL     string // of its first node that is up
-	Wallets string // directory of its labelled wallets
-}
-
-// discoverTestnet finds the running test network; false if there is none. testnet.go sets it.
-var discoverTestnet = func() (runningNet, bool) { return runningNet{}, false }
+// discover finds the running test network. Tests replace it.
+var discover = testnet.Discover
 
 // client is the node to ask: --rpc, then QUIPU_RPC, then the running test network, then defaultRPC.
 func (a *app) client() *rpc.Client {
@@ -35,8 +29,11 @@ func (a *app) client() *rpc.Client {
 	case os.Getenv("QUIPU_RPC") != "":
 		c.URL, c.Source = os.Getenv("QUIPU_RPC"), "QUIPU_RPC"
 	default:
-		if t, ok := discoverTestnet(); ok && t.URL != "" {
-			c.URL, c.Source = t.URL, "running test network "+t.Name
+		if t, ok := a.found(); ok {
+			c.URL, c.Source = t.RPC, "running test network "+t.Name
+			if c.TokenFile == "" {
+				c.TokenFile = t.TokenFile
+			}
 			return c
 		}
 		c.URL, c.Source = defaultRPC, "default"

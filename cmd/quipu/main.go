@@ -16,12 +16,17 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
+
+	"quipu/testnet"
 )
 
 func main() {
+	testnet.WatchParent() // a node of a test network ends with its supervisor
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, terminate)
+	context.AfterFunc(ctx, stop) // the second Ctrl-C forces
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -40,10 +45,11 @@ type app struct {
 	token   string // --rpc-token-file
 	dataDir string // --data-dir of the command that has it; see paths.go
 
-	lines *bufio.Reader // over in, for questions
+	lines *bufio.Reader              // over in, for questions
+	found func() (testnet.Env, bool) // the running test network, looked for once
 }
 
-// commands are added by the files that make them, in an init each. A command may set GroupID to one of groups.
+// commands, and nodeVerbs in node.go, are added by the files that make them, in an init each. A command may set GroupID to one of groups.
 var commands []func(*app) *cobra.Command
 
 var groups = []cobra.Group{
@@ -55,7 +61,7 @@ var groups = []cobra.Group{
 
 // run is the whole program: it returns the exit code. It can be called many times in one process.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
-	a := &app{in: in, out: out, err: errw}
+	a := &app{in: in, out: out, err: errw, found: sync.OnceValues(discover)}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(in)

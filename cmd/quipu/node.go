@@ -1,6 +1,188 @@
 package main
 
-import "quipu/node"
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"quipu/chain"
+	"quipu/node"
+)
+
+func init() { commands = append(commands, nodeCommand) }
 
 // version is the node's: one binary, one version.
 func version() string { return node.Version }
+
+// nodeVerbs are further subcommands of node, added by the files that make them.
+var nodeVerbs []func(*app) *cobra.Command
+
+func nodeCommand(a *app) *cobra.Command {
+	c := noun("node", "node", "Run a full node", (&running{a: a}).command())
+	for _, add := range nodeVerbs {
+		c.AddCommand(add(a))
+	}
+	return c
+}
+
+// defaultGC is the garbage collector's target in percent. Badger's memtables are Go heap that its pacing counts:
+// at 100 a node would hold four times as much (docs: DESIGN §6, measured).
+const defaultGC = 15
+
+// freeSpace replaces the question to the file system in tests; nil asks it.
+var freeSpace func(dir string) (uint64, error)
+
+// running is one run of node run.
+type running struct {
+	a *app
+
+	genesis, http, profile, miner, logFormat string
+	listen, bootstrap, allowHost             []string
+	mine                                     bool
+	mineRate                                 float64
+}
+
+func (r *running) command() *cobra.Command {
+	c := &cobra.Command{
+		Use: "run", Short: "Run a full node until Ctrl-C", Args: args(0, 0, ""),
+		Example: "  quipu node run\n" +
+			"  quipu node run --bootstrap /dns4/node.example/tcp/4820/p2p/12D3…\n" +
+			"  quipu node run --mine --miner $(quipu wallet address miner)",
+		Long: "Verifies everything itself and serves what it has verified. It can be killed at any moment and goes on\n" +
+			"from there. Its API listens on this machine only.",
+		RunE: func(c *cobra.Command, _ []string) error { return r.run(c.Context()) },
+	}
+	f := c.Flags()
+	r.a.addDataDir(c)
+	f.StringVar(&r.genesis, "genesis", "", "genesis `FILE` of the network (default: the open network, built in)")
+	f.StringArrayVar(&r.listen, "listen", nil, "`MULTIADDR` to accept peers on (default TCP and QUIC on port 4820); may be given often")
+	f.StringVar(&r.http, "http", "127.0.0.1:4821", "`ADDRESS` of the API; \"\" starts none")
+	f.StringArrayVar(&r.bootstrap, "bootstrap", nil, "`MULTIADDR` with /p2p/ id of a node to connect to; may be given often")
+	f.StringArrayVar(&r.allowHost, "allow-host", nil, "further `HOST` name the API answers to; may be given often")
+	f.BoolVar(&r.mine, "mine", false, "make blocks")
+	f.Float64Var(&r.mineRate, "mine-rate", 0, "hashes a second at most; 0 is as fast as one core goes")
+	f.StringVar(&r.miner, "miner", "", "`ADDRESS` or wallet that is paid for blocks")
+	f.StringVar(&r.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&r.profile, "profile", "", "testnet: many nodes on one machine")
+	_ = f.MarkHidden("profile") // fails for an unknown flag only
+	return c
+}
+
+func (r *running) run(ctx context.Context) error {
+	cfg, err := r.config()
+	if err != nil {
+		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(defaultGC)
+	}
+	n, err := node.New(cfg)
+	if err != nil {
+		return startError(err, cfg.DataDir)
+	}
+	r.banner(&cfg, n.About())
+	defer context.AfterFunc(ctx, func() {
+		r.a.say("stopping cleanly; Ctrl-C again forces it")
+	})()
+	if err := n.Run(ctx); err != nil {
+		return startError(err, cfg.DataDir)
+	}
+	if ctx.Err() != nil {
+		r.a.say("stopped")
+	}
+	return nil
+}
+
+// config turns flags into a node's configuration. All it refuses is exit 2.
+func (r *running) config() (cfg node.Config, err error) {
+	if cfg.Genesis, err = genesisFile(r.genesis); err != nil {
+		return cfg, err
+	}
+	switch r.profile {
+	case "", "testnet":
+		cfg.TestNet = r.profile == "testnet"
+	default:
+		return cfg, usageError("", "--profile %q: only testnet is known", r.profile)
+	}
+	if r.mineRate < 0 {
+		return cfg, usageError("", "--mine-rate %g: it can't be negative", r.mineRate)
+	}
+	if r.mine && r.miner == "" {
+		return cfg, usageError(r.minerHint(), "--mine needs --miner, the address that is paid for the blocks")
+	}
+	if r.miner != "" {
+		if cfg.Miner, _, err = r.a.recipient(r.miner, cfg.Genesis); err != nil {
+			return cfg, err
+		}
+	}
+	if cfg.DataDir, err = r.a.nodeDir(cfg.Genesis.Name); err != nil {
+		return cfg, err
+	}
+	cfg.Listen, cfg.HTTP, cfg.AllowHost, cfg.Bootstrap = r.listen, r.http, r.allowHost, r.bootstrap
+	cfg.Mine, cfg.MineRate, cfg.FreeSpace = r.mine, r.mineRate, freeSpace
+	switch r.logFormat {
+	case "text":
+		cfg.Log = slog.New(slog.NewTextHandler(r.a.err, nil))
+	case "json":
+		cfg.Log = slog.New(slog.NewJSONHandler(r.a.err, nil))
+	default:
+		return cfg, usageError("", "--log-format %q: text or json", r.logFormat)
+	}
+	return cfg, nil
+}
+
+// minerHint is the two commands that make --mine work, on the same network.
+func (r *running) minerHint() string {
+	genesis := ""
+	if r.genesis != "" {
+		genesis = " --genesis " + shellQuote(r.genesis)
+	}
+	return "quipu wallet new miner" + genesis +
+		"\nquipu node run" + genesis + " --mine --miner $(" + typed("quipu wallet address miner") + ")"
+}
+
+func (r *running) banner(cfg *node.Config, about node.About) {
+	say := r.a.say
+	say("quipu %s  network %s  data %s", version(), cfg.Genesis, cfg.DataDir)
+	say("  peer id  %s", about.PeerID)
+	for i, addr := range about.Listen {
+		if i == 3 {
+			say("           and %d more", len(about.Listen)-i)
+			break
+		}
+		say("  listen   %s", addr)
+	}
+	if about.URL == "" {
+		say("  API      none")
+		return
+	}
+	say("  API      %s", about.URL)
+	if cfg.Mine {
+		say("  mining   to %s", chain.EncodeAddress(cfg.Genesis.Prefix, cfg.Miner))
+	}
+	other := ""
+	if about.URL != defaultRPC {
+		other = " --rpc " + about.URL
+	}
+	say("In another terminal: %s     Ctrl-C stops.", typed("quipu status"+other))
+}
+
+// startError gives what can keep a node from running its exit code.
+func startError(err error, dir string) error {
+	e := classify(err)
+	switch {
+	case e.code != exitOther && e.code != exitNotFound:
+		return e
+	case strings.Contains(err.Error(), "address already in use"): // libp2p gives text only
+		return &exitError{exitRunning, err, "add --listen /ip4/0.0.0.0/tcp/0 for any free port"}
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), strings.Contains(err.Error(), "not a directory"):
+		return &exitError{exitData, err, "add --data-dir DIR, a directory of yours"}
+	}
+	return e
+}

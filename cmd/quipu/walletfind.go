@@ -17,7 +17,7 @@ func (a *app) walletDirs() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t, ok := discoverTestnet(); ok && t.Wallets != "" {
+	if t, ok := a.found(); ok && t.Wallets != "" {
 		return []string{t.Wallets, own}, nil
 	}
 	return []string{own}, nil
@@ -87,7 +87,7 @@ func (a *app) payer(flag string, g *chain.Genesis) (string, wallet.Info, error) 
 	if err != nil {
 		return "", wallet.Info{}, err
 	}
-	if t, ok := discoverTestnet(); ok {
+	if t, ok := a.found(); ok {
 		for _, e := range list {
 			if e.Path == wallet.Path(t.Wallets, "alice") {
 				return e.Path, e.Info, nil
