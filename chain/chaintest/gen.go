@@ -78,6 +78,7 @@ func (g *Gen) Accounts() chain.Accounts {
 
 // Option changes the block being made.
 type Option struct {
+	after  uint64              // ms after the parent; 0 is the spacing
 	draft  func(*chain.Header) // before roots
 	body   func([]byte) []byte // before roots
 	header func(*chain.Header) // after roots, before the work
@@ -86,7 +87,7 @@ type Option struct {
 
 // At sets the block's time to so many ms after its parent's (the default is the genesis spacing).
 func At(ms uint64) Option {
-	return Option{draft: func(h *chain.Header) { h.Time += ms - 1 }}
+	return Option{after: ms}
 }
 
 // MinedBy sets the miner.
@@ -109,16 +110,14 @@ func (g *Gen) Next(name string, txs []chain.Tx, opts ...Option) *Block {
 	parent := g.tip
 	g.walk(parent)
 	h := g.G.NewHeader(&parent.State, g.Miner, 0)
-	timed := false
+	h.Time = parent.State.Header.Time + uint64(g.G.Spacing)
 	for _, o := range opts {
-		if o.draft != nil {
-			before := h.Time
-			o.draft(&h)
-			timed = timed || h.Time != before
+		if o.after > 0 {
+			h.Time = parent.State.Header.Time + o.after
 		}
-	}
-	if !timed {
-		h.Time = parent.State.Header.Time + uint64(g.G.Spacing)
+		if o.draft != nil {
+			o.draft(&h)
+		}
 	}
 	var body []byte
 	for _, t := range txs {
