@@ -8,14 +8,20 @@ import (
 	"quipu"
 	"quipu/chain"
 	"quipu/rpc"
-	"quipu/testnet"
 )
 
 // defaultRPC is where a node started without flags serves its API.
 const defaultRPC = "http://127.0.0.1:4821"
 
-// discover finds the running test network. Tests replace it.
-var discover = testnet.Discover
+// runningNet is a test network that runs on this machine now.
+type runningNet struct {
+	Name    string
+	URL     string // of its first node that is up
+	Wallets string // directory of its labelled wallets
+}
+
+// discoverTestnet finds the running test network; false if there is none. testnet.go sets it, tests replace it.
+var discoverTestnet = func() (runningNet, bool) { return runningNet{}, false }
 
 // client is the node to ask: --rpc, then QUIPU_RPC, then the running test network, then defaultRPC.
 func (a *app) client() *rpc.Client {
@@ -30,10 +36,7 @@ func (a *app) client() *rpc.Client {
 		c.URL, c.Source = os.Getenv("QUIPU_RPC"), "QUIPU_RPC"
 	default:
 		if t, ok := a.found(); ok {
-			c.URL, c.Source = t.RPC, "running test network "+t.Name
-			if c.TokenFile == "" {
-				c.TokenFile = t.TokenFile
-			}
+			c.URL, c.Source = t.URL, "running test network "+t.Name
 			return c
 		}
 		c.URL, c.Source = defaultRPC, "default"

@@ -45,8 +45,8 @@ type app struct {
 	token   string // --rpc-token-file
 	dataDir string // --data-dir of the command that has it; see paths.go
 
-	lines *bufio.Reader              // over in, for questions
-	found func() (testnet.Env, bool) // the running test network, looked for once
+	lines *bufio.Reader             // over in, for questions
+	found func() (runningNet, bool) // the running test network, looked for once
 }
 
 // commands, and nodeVerbs in node.go, are added by the files that make them, in an init each. A command may set GroupID to one of groups.
@@ -61,7 +61,7 @@ var groups = []cobra.Group{
 
 // run is the whole program: it returns the exit code. It can be called many times in one process.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
-	a := &app{in: in, out: out, err: errw, found: sync.OnceValues(discover)}
+	a := &app{in: in, out: out, err: errw, found: sync.OnceValues(discoverTestnet)}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(in)

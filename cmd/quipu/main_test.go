@@ -6,8 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-
-	"quipu/testnet"
 )
 
 // asProgram makes this test binary be the program: tests that need real processes start it with this variable.
@@ -19,7 +17,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	discover = func() (testnet.Env, bool) { return testnet.Env{}, false } // what runs on this machine is none of ours
+	discoverTestnet = func() (runningNet, bool) { return runningNet{}, false } // what runs on this machine is none of ours
 	os.Exit(m.Run())
 }
 
