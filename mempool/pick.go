@@ -1,6 +1,10 @@
 package mempool
 
-import "quipu/chain"
+import (
+	"math/rand/v2"
+
+	"quipu/chain"
+)
 
 // misfits is how many transactions in a row may be too large for what is left of a block before Candidates
 // stops looking; Bitcoin Core's MAX_CONSECUTIVE_FAILURES.
@@ -28,7 +32,8 @@ func (p *Pool) Candidates(maxBytes int) []chain.CheckedTx {
 	return out
 }
 
-// Leaves are up to max pending transactions, best first, each after those of its account with lower nonces.
+// Leaves are up to max pending transactions, each after those of its account with lower nonces. Of a pool that holds
+// more, each call shows another window, so that repeated exchanges between peers cover all of it.
 func (p *Pool) Leaves(max int) []chain.LeafHash {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -36,18 +41,21 @@ func (p *Pool) Leaves(max int) []chain.LeafHash {
 		return nil
 	}
 	out := make([]chain.LeafHash, 0, min(max, p.txs))
-	if p.txs <= max { // all of them: the order among accounts doesn't matter
-		for _, head := range p.heads.items {
-			for _, e := range head.of.pending {
-				out = append(out, e.tx.Leaf())
-			}
-		}
+	heads := p.heads.items
+	if len(heads) == 0 {
 		return out
 	}
-	p.best(func(e *entry) (follow, more bool) {
-		out = append(out, e.tx.Leaf())
-		return true, len(out) < max
-	})
+	start := 0
+	if p.txs > max {
+		start = rand.IntN(len(heads))
+	}
+	for i := range heads {
+		for _, e := range heads[(start+i)%len(heads)].of.pending {
+			if out = append(out, e.tx.Leaf()); len(out) == max {
+				return out
+			}
+		}
+	}
 	return out
 }
 
