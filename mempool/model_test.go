@@ -40,7 +40,10 @@ func TestModel(t *testing.T) {
 		w := newWorld(t, 6000, func(g *chain.Genesis) {
 			g.AccountPrice, g.MinFeeRate, g.Subsidy, g.Tail = price, rate, 0, 0
 		}, accounts...)
-		m := &model{world: w, rt: rt, pool: New(w.g, smallCaps), twin: &naive{g: w.g, cfg: smallCaps}}
+		caps := smallCaps
+		caps.MaxBytes = rapid.SampledFrom([]int{2400, 900, 1300}).Draw(rt, "pool cap")
+		caps.GappedTxs = rapid.SampledFrom([]int{5, 1, 3}).Draw(rt, "gapped cap")
+		m := &model{world: w, rt: rt, pool: New(w.g, caps), twin: &naive{g: w.g, cfg: caps}}
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
 			switch rapid.IntRange(0, 11).Draw(rt, "step") {
 			case 0:

@@ -118,6 +118,41 @@ func TestCandidatesFollowRatesAndNonces(t *testing.T) {
 	}
 }
 
+// Leaves shows windows of at most max, each account's nonces in order, and calls repeated cover the whole pool.
+func TestLeavesCoverThePool(t *testing.T) {
+	s := newScene(t, Config{}, 100_000, a, b, c)
+	if l := s.pool.Leaves(3); len(l) != 0 {
+		t.Fatalf("an empty pool shows %d", len(l))
+	}
+	for _, from := range []chain.Account{a, b, c} {
+		s.add(s.pay(from, d, 0, 200, 1), s.pay(from, d, 1, 200, 1), s.pay(from, d, 3, 200, 1))
+	}
+	if l := s.pool.Leaves(0); len(l) != 0 {
+		t.Fatalf("a window of 0 shows %d", len(l))
+	}
+	seen := map[chain.LeafHash]bool{}
+	for _, max := range append(slices.Repeat([]int{3}, 200), 100) { // 200 windows miss an account with (2/3)^200
+		next := map[chain.Account]uint64{}
+		l := s.pool.Leaves(max)
+		if len(l) != min(max, 6) {
+			t.Fatalf("a window of %d shows %d", max, len(l))
+		}
+		for _, leaf := range l {
+			tx, _ := s.pool.Get(leaf)
+			if tx.Tx().Nonce != next[tx.Tx().From] {
+				t.Fatalf("nonce %d out of order", tx.Tx().Nonce)
+			}
+			next[tx.Tx().From]++
+			seen[leaf] = seen[leaf] || max == 3
+		}
+	}
+	for leaf, ok := range seen {
+		if !ok {
+			t.Fatalf("%s was in no window", leaf)
+		}
+	}
+}
+
 // A double spend is a replacement: the second spends the same slot, and only a better fee decides.
 func TestDoubleSpendIsReplacement(t *testing.T) {
 	s := newScene(t, Config{}, 10_000, a)
