@@ -286,7 +286,7 @@ func (m *mover) block(txn *badger.Txn, e *entry, h *chain.Header) (*chain.Checke
 	if b := m.known[e.id]; b != nil {
 		return b, nil
 	}
-	body, err := getPieces(txn, idKey(keyBody, e.id), int(e.bodySize))
+	body, err := getBody(txn, e)
 	if err != nil {
 		return nil, err
 	}
@@ -312,7 +312,7 @@ func (l *Ledger) pruneUndo() error {
 	r := l.record
 	for r.height >= r.undoFrom+keep {
 		prefix := heightKey(keyUndo, r.undoFrom)
-		u, err := getRecord(b.txn, prefix, maxUndo(l.g.BodyLimit))
+		u, err := getUndo(b.txn, r.undoFrom, l.g.BodyLimit)
 		if err != nil {
 			return err
 		}

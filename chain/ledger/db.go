@@ -70,16 +70,17 @@ func putPieces(set func(k, v []byte) error, prefix, value []byte) error {
 	return nil
 }
 
-// getPieces reads exactly size bytes, or says which piece is missing.
-func getPieces(txn *badger.Txn, prefix []byte, size int) ([]byte, error) {
+// getBody reads e's body.
+func getBody(txn *badger.Txn, e *entry) ([]byte, error) {
+	prefix, size := idKey(keyBody, e.id), int(e.bodySize)
 	out := make([]byte, 0, size)
 	for n := range pieces(size) {
 		v, err := get(txn, pieceKey(prefix, n))
 		if err != nil {
 			return nil, err
 		}
-		if v == nil || len(v) != min(pieceSize, size-n*pieceSize) {
-			return nil, corrupt("piece %d of record %x is missing or has the wrong length", n, prefix)
+		if len(v) != min(pieceSize, size-n*pieceSize) {
+			return nil, corrupt("piece %d of the body of block %d (%s) is missing", n, e.height, e.id)
 		}
 		out = append(out, v...)
 	}
@@ -99,6 +100,8 @@ func putRecord(set func(k, v []byte) error, prefix, value []byte) error {
 
 func recordPieces(n int) int { return n/pieceSize + 1 }
 
+var errIncomplete = errors.New("a piece is missing")
+
 // getRecord reads what putRecord stored, at most max bytes.
 func getRecord(txn *badger.Txn, prefix []byte, max int) ([]byte, error) {
 	var out []byte
@@ -108,7 +111,7 @@ func getRecord(txn *badger.Txn, prefix []byte, max int) ([]byte, error) {
 			return nil, err
 		}
 		if v == nil || len(out)+len(v) > max {
-			return nil, corrupt("piece %d of record %x is missing or too long", n, prefix)
+			return nil, errIncomplete
 		}
 		if out = append(out, v...); len(v) < pieceSize {
 			return out, nil
@@ -286,6 +289,15 @@ func decodeUndo(b []byte) (u undoRecord, err error) {
 		return bad()
 	}
 	return u, nil
+}
+
+// getUndo reads the undo of the block at a height of the validated best chain.
+func getUndo(txn *badger.Txn, height uint64, bodyLimit uint32) ([]byte, error) {
+	b, err := getRecord(txn, heightKey(keyUndo, height), maxUndo(bodyLimit))
+	if err == errIncomplete {
+		err = corrupt("the undo of block %d is missing", height)
+	}
+	return b, err
 }
 
 // maxUndo bounds an undo record: a block of n body bytes touches at most n/40 + 1 accounts for its outputs, one a

@@ -82,7 +82,7 @@ func (l *Ledger) stored(e *entry) (b chain.Block, err error) {
 			return err
 		}
 		b.Header = s.Header
-		b.Body, err = getPieces(txn, idKey(keyBody, e.id), int(e.bodySize))
+		b.Body, err = getBody(txn, e)
 		return err
 	})
 	return b, err

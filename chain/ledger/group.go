@@ -240,7 +240,7 @@ func (m *mover) undo(e *entry) (undoRecord, int, error) {
 	if m.g != nil {
 		txn = m.g.txn
 	}
-	b, err := getRecord(txn, heightKey(keyUndo, uint64(e.height)), maxUndo(m.l.g.BodyLimit))
+	b, err := getUndo(txn, uint64(e.height), m.l.g.BodyLimit)
 	if err != nil {
 		return undoRecord{}, 0, err
 	}

@@ -206,7 +206,7 @@ func (l *Ledger) Body(id chain.BlockID) ([]byte, bool, error) {
 	}
 	var body []byte
 	err := l.db.View(func(txn *badger.Txn) (err error) {
-		body, err = getPieces(txn, idKey(keyBody, id), int(e.bodySize))
+		body, err = getBody(txn, e)
 		return err
 	})
 	return body, err == nil, err

@@ -34,6 +34,9 @@ func (l *Ledger) ready(create bool) error {
 				ErrNewerSchema, l.cfg.Dir, version, schema)
 		}
 		canonical, err := getRecord(txn, metaGenesis, maxGenesis)
+		if err == errIncomplete {
+			return corrupt("the stored genesis is missing")
+		}
 		if err != nil {
 			return err
 		}

@@ -136,7 +136,7 @@ func (v *replay) stored(txn *badger.Txn, e *entry) (s chain.State, b chain.Block
 		return s, b, err
 	}
 	if !bytes.Equal(id, e.id[:]) {
-		return s, b, corrupt("the main index names %x at height %d, the chain has %s there", id, e.height, e.id)
+		return s, b, corrupt("the main index doesn't name block %d (%s)", e.height, e.id)
 	}
 	kept, err := v.l.mustState(txn, e)
 	if err != nil {
@@ -149,7 +149,7 @@ func (v *replay) stored(txn *badger.Txn, e *entry) (s chain.State, b chain.Block
 		return s, b, corrupt("the record of header %d (%s) doesn't hold what the headers before it give", e.height, e.id)
 	}
 	b.Header = s.Header
-	b.Body, err = getPieces(txn, idKey(keyBody, e.id), int(e.bodySize))
+	b.Body, err = getBody(txn, e)
 	return s, b, err
 }
 
@@ -182,7 +182,7 @@ func (v *replay) apply(txn *badger.Txn, b *chain.CheckedBlock) error {
 		return err
 	}
 	if h.Height >= r.undoFrom {
-		kept, err := getRecord(txn, heightKey(keyUndo, h.Height), maxUndo(v.g.BodyLimit))
+		kept, err := getUndo(txn, h.Height, v.g.BodyLimit)
 		if err != nil {
 			return err
 		}
