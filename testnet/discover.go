@@ -63,11 +63,6 @@ func claim(cfg *Config) (unlock func(), err error) {
 		return nil, err
 	}
 	unlock = lockFile(filepath.Join(recordsDir(), ".lock"))
-	defer func() {
-		if err != nil {
-			unlock()
-		}
-	}()
 	for _, r := range records() {
 		if !r.alive() {
 			if r.Name == cfg.Name {
@@ -76,6 +71,7 @@ func claim(cfg *Config) (unlock func(), err error) {
 			continue
 		}
 		if cfg.Alone || r.Name == cfg.Name {
+			unlock()
 			return nil, &RunningError{r.Name, r.URL}
 		}
 	}
@@ -191,4 +187,26 @@ func (r Record) Clean(keep bool) error {
 		err = errors.Join(err, os.RemoveAll(r.Dir)) // only what looks like a test network's directory
 	}
 	return err
+}
+
+// Recorded reports whether there is a record under a name, of a network that runs or of one that was killed.
+func Recorded(name string) bool {
+	_, err := os.Stat(recordPath(name))
+	return err == nil
+}
+
+// AwaitGone returns when a network that was told to go down has ended: its record goes last.
+func AwaitGone(ctx context.Context, r Record) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*stopTimeout, fmt.Errorf("%s is still stopping", r.Name))
+	defer cancel()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for Recorded(r.Name) {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+	return nil
 }

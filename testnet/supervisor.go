@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,6 +49,7 @@ type Supervisor struct {
 	closing  bool
 	keep     bool
 
+	changed atomic.Bool // since last was made
 	stateMu sync.Mutex
 	last    State
 	lastAt  time.Time
@@ -176,10 +178,10 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	stopServing()
 	close(s.starter.jobs)
 	err = errors.Join(startErr, err, g.Wait())
-	s.release()
 	if !s.keep {
 		err = errors.Join(err, os.RemoveAll(s.cfg.Dir))
 	}
+	s.release() // last: whoever waits for the end looks at the record
 	if errors.Is(startErr, context.Canceled) {
 		return nil // told to stop while starting
 	}
@@ -340,16 +342,18 @@ func (s *Supervisor) Client(name string) *rpc.Client {
 func (s *Supervisor) Note(kind, node, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.changed.Store(true)
 	s.happened = append(s.happened, Happened{time.Now().UTC(), kind, node, text})
 	s.happened = s.happened[max(0, len(s.happened)-maxHappened):]
 	s.cfg.Log.Info(text, "network", s.cfg.Name, "kind", kind)
 }
 
-// State asks every node that is up how it stands. Answers younger than 250 ms are given out again.
+// State asks every node that is up how it stands. Answers younger than 250 ms are given out again, unless something
+// was done since.
 func (s *Supervisor) State(ctx context.Context) State {
 	s.stateMu.Lock()
 	defer s.stateMu.Unlock()
-	if time.Since(s.lastAt) > freshFor {
+	if time.Since(s.lastAt) > freshFor || s.changed.Swap(false) {
 		s.last, s.lastAt = s.fresh(context.WithoutCancel(ctx)), time.Now()
 	}
 	return s.last
