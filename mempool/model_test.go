@@ -85,7 +85,7 @@ func (m *model) draw() chain.CheckedTx {
 	}
 	for range rapid.IntRange(1, 3).Draw(rt, "outputs") {
 		to := acct(byte(rapid.IntRange(0, modelAccounts+4).Draw(rt, "to")))
-		tx.Outputs = append(tx.Outputs, chain.Output{To: to, Amount: uint64(rapid.IntRange(1, 700).Draw(rt, "amount"))})
+		tx.Outputs = append(tx.Outputs, chain.Output{To: to, Amount: uint64(rapid.SampledFrom([]int{1, 300, 700, 2500}).Draw(rt, "amount"))})
 	}
 	if rapid.IntRange(0, 4).Draw(rt, "ends") == 0 {
 		tx.ValidUntil = uint32(m.height()) + uint32(rapid.IntRange(2, 8).Draw(rt, "until"))

@@ -202,6 +202,20 @@ func TestReplacementKeepsChainAffordable(t *testing.T) {
 	s.want("a2 is back", a0, cheap, a2)
 }
 
+// Displaced followers obey the cap of all that wait: the cheapest go.
+func TestDisplacedFollowersUnderCap(t *testing.T) {
+	s := newScene(t, Config{GappedTxs: 2}, 10_000, a, b)
+	a0, a1, a2, a3 := s.pay(a, c, 0, 200, 1000), s.pay(a, c, 1, 500, 1000), s.pay(a, c, 2, 300, 1000), s.pay(a, c, 3, 400, 1000)
+	b1 := s.pay(b, c, 1, 250, 1)
+	s.add(a0, a1, a2, a3, b1)
+	dear := s.pay(a, c, 0, 200+500+300+400+159, 8400)
+	r := s.add(dear)[0]
+	if !slices.Equal(r.Dropped, []Drop{{a0.ID(), ReasonReplaced}, {b1.ID(), ReasonEvicted}, {a2.ID(), ReasonEvicted}}) {
+		t.Fatalf("got %+v", r)
+	}
+	s.want("a1 and a3 wait", dear)
+}
+
 // The cheapest account's tail goes first; what is dear behind something cheap counts as cheap.
 func TestEviction(t *testing.T) {
 	s := newScene(t, Config{MaxBytes: 6 * 159, AccountBytes: 6 * 159}, 1_000_000, a, b, c, d)
