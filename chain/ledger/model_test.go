@@ -194,7 +194,7 @@ func modelRun(t *testing.T, seed uint64, r *rand.Rand, seen *modelCount) {
 	blocks := randomTree(r, g, gen, keys)
 
 	cfg := Config{Genesis: g, groupBlocks: r.IntN(3), FreeSpace: plenty}
-	if r.IntN(3) == 0 {
+	if r.IntN(5) == 0 {
 		cfg.Dir = t.TempDir()
 	}
 	l, err := Open(cfg)

@@ -69,6 +69,8 @@ func TestVerifyDetects(t *testing.T) {
 		v[at] ^= 1
 		return txn.Set(key, v)
 	}
+	s := verifiable(t)
+	whole := s.cfg.Dir
 	for _, c := range []struct {
 		name   string
 		damage func(s *scene, txn *badger.Txn) error
@@ -109,7 +111,7 @@ func TestVerifyDetects(t *testing.T) {
 		{"body mark", func(s *scene, txn *badger.Txn) error { return txn.Delete(idKey(keySeq, s.Get("b2").ID())) }, "no complete chain", false},
 		{"genesis", func(s *scene, txn *badger.Txn) error { return flip(txn, pieceKey(metaGenesis, 0), 0) }, "genesis", false},
 	} {
-		s := verifiable(t)
+		s.cfg.Dir = copyDir(t, whole)
 		s.tamper(func(txn *badger.Txn) error { return c.damage(s, txn) })
 		_, err := Verify(t.Context(), s.cfg, 0, nil)
 		if c.name == "missing tip" {
