@@ -40,7 +40,7 @@ func (a *api) txSubmit(_ context.Context, raws [][]byte) ([]rpc.Submitted, error
 		if _, pending, ok := n.pool.ByID(out[i].TxID); ok && pending {
 			out[i].State = rpc.TxPending
 		}
-		if res.Err == nil {
+		if res.Admitted { // a gapped one is published when it becomes pending
 			fresh = append(fresh, raws[i])
 		}
 	}

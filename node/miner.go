@@ -17,11 +17,18 @@ const (
 
 // mine makes blocks on the validated tip until ctx ends. A template is made anew on every tip and each second.
 func (n *Node) mine(ctx context.Context) error {
-	n.log.Info("mining", "rate", n.cfg.MineRate, "to", n.cfg.Miner)
+	n.log.Info("mining", "rate", n.cfg.MineRate, "to", chain.EncodeAddress(n.g.Prefix, n.cfg.Miner))
 	budget := 0.0 // hashes a capped miner may try now
 	tick := time.NewTicker(mineTick)
 	defer tick.Stop()
 	for ctx.Err() == nil {
+		if n.net.SyncState().Syncing { // blocks on an old tip would be work thrown away
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+			continue
+		}
 		changed := n.tip.changed()
 		h, txs, err := n.template()
 		if errors.Is(err, ledger.ErrStale) {
