@@ -100,7 +100,11 @@ func (n *Node) template() (chain.Header, []chain.CheckedTx, error) {
 		if v := candidates[i].Tx().ValidUntil; v != 0 && h.Height > uint64(v) {
 			continue
 		}
-		if o.ApplyTx(&candidates[i]) == nil { // what doesn't apply on this tip stays in the pool
+		err := o.ApplyTx(&candidates[i])
+		if errors.Is(err, chain.ErrCreateFee) { // a reorg took the recipient's account away: it may never apply again
+			n.pool.Discard(candidates[i].ID())
+		}
+		if err == nil { // what else doesn't apply on this tip stays in the pool
 			txs = append(txs, candidates[i])
 		}
 	}
