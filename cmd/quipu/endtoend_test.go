@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -155,7 +154,7 @@ func TestNodeProcess(t *testing.T) {
 	cli(t, "chain", "block", "4000000").want(t, exitNotFound)
 
 	// The directory is held by the running node.
-	cli(t, "node", "run", "--data-dir", data, "--genesis", genesis, "--http", "").want(t, exitRunning, "process "+strconv.Itoa(p.cmd.Process.Pid))
+	cli(t, "node", "run", "--data-dir", data, "--genesis", genesis, "--http", "").want(t, exitRunning, "process "+itoa(p.cmd.Process.Pid))
 	cli(t, "chain", "verify", "--data-dir", data).want(t, exitRunning)
 	cli(t, "chain", "export", "--data-dir", data, filepath.Join(dir, "busy")).want(t, exitRunning)
 

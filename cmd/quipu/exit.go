@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"strings"
 
@@ -82,7 +83,11 @@ func classify(err error) *exitError {
 	case errors.Is(err, ledger.ErrWrongGenesis), errors.Is(err, ledger.ErrNewerSchema), errors.Is(err, ledger.ErrCorrupt):
 		return &exitError{exitData, err, ""}
 	case errors.As(err, &gone):
-		return &exitError{exitUnreachable, fmt.Errorf("no node answers at %s (from %s): %w", gone.URL, gone.Source, gone.Err),
+		cause := gone.Err
+		if op := (*net.OpError)(nil); errors.As(cause, &op) {
+			cause = op.Err // the rest repeats the address
+		}
+		return &exitError{exitUnreachable, fmt.Errorf("no node answers at %s (from %s): %w", gone.URL, gone.Source, cause),
 			"quipu node run\nquipu testnet up\nadd --rpc URL to ask another node"}
 	case errors.As(err, &silent):
 		return &exitError{exitUnreachable, err, "quipu status"}
@@ -94,6 +99,8 @@ func classify(err error) *exitError {
 		return classifyCall(call)
 	case errors.Is(err, wallet.ErrWrongPassphrase), errors.Is(err, wallet.ErrPassphraseRequired), errors.Is(err, wallet.ErrPermissions):
 		return &exitError{exitLocked, err, wallet.Hint(err)}
+	case errors.Is(err, wallet.ErrDamaged), errors.Is(err, wallet.ErrNewer):
+		return &exitError{exitData, err, wallet.Hint(err)}
 	case errors.Is(err, wallet.ErrNotFound):
 		return &exitError{exitNotFound, err, wallet.Hint(err)}
 	case errors.As(err, &words):

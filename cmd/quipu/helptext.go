@@ -20,7 +20,7 @@ const exitCodesHelp = `Exit codes
   9    already running, or another process holds the data directory
   10   a check failed
   11   disk space low: nothing was written, make room and start again
-  12   data directory unusable: another network's, written by a newer program, or damaged
+  12   data directory or wallet file unusable: another network's, written by a newer program, or damaged
   130  interrupted
 
 "go run" turns every code but 0 into 1: build the binary for scripts.
@@ -51,7 +51,7 @@ const filesHelp = `Files
     rpc.token                            new at each start (0600)
   $XDG_DATA_HOME/quipu/wallets/NAME.json one wallet, sealed with its passphrase (0600), never overwritten
   $XDG_STATE_HOME/quipu/testnets/NAME/   a test network: nodes, logs, wallets without passphrase
-  $XDG_RUNTIME_DIR/quipu/testnet.json    the running test network
+  $XDG_RUNTIME_DIR/quipu/testnets/NAME/  how a second terminal finds a running test network
 
 XDG_DATA_HOME is ~/.local/share and XDG_STATE_HOME ~/.local/state unless set.
 Uninstalling is removing these and the binary.

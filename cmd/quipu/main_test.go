@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -67,3 +68,5 @@ func (r result) want(t *testing.T, code int, texts ...string) result {
 	}
 	return r
 }
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -51,9 +51,13 @@ func sendCommand(a *app) *cobra.Command {
 			"  quipu send tqp1p… 0.25 --wallet alice --memo lunch --wait verified\n" +
 			"  quipu send bob 1 -y --json --timeout 5s",
 		Long: "Signs here and hands the signed transaction to a node; the key never leaves this process. The txid stands\n" +
-			"alone on standard output, before the node is told. --wait says how sure to be: the node took it (none), it\n" +
-			"and more than half of its peers verified it (verified), a block has it (included), that block is\n" +
-			"--confirmations deep (confirmed). When the time is over it exits 7: the payment may still happen.",
+			"alone on standard output, before the node is told. --wait says how sure to be:\n\n" +
+			"  none       the node took it\n" +
+			"  verified   the node and more than half of its peers say they verified it\n" +
+			"  included   a block of the best chain has it\n" +
+			"  confirmed  that block is --confirmations deep\n\n" +
+			"A later step stands for the earlier ones. When the time is over it exits 7: the payment may still happen, and\n" +
+			"sending again is safe only with the same nonce.",
 		RunE: func(c *cobra.Command, given []string) error {
 			s.to, s.amount = given[0], given[1]
 			return s.run(c.Context())

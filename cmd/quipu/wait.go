@@ -37,8 +37,10 @@ const (
 	pollFirst   = 50 * time.Millisecond
 	pollMost    = 500 * time.Millisecond
 	callTimeout = 5 * time.Second // of one question: a node that hangs must not hide the deadline
-	resendAfter = 2 * time.Second // between handing in anew what the node lost
 )
+
+// resendAfter is the time between handing in anew what the node lost. Tests shorten it.
+var resendAfter = 2 * time.Second
 
 // waiter follows one transaction by asking a node, and says each step once. It gives up for one of three reasons:
 // the transaction can't get there any more, the context's deadline, or the context was cancelled.
@@ -142,7 +144,7 @@ func (w *waiter) say() {
 	}
 	if w.said == waitIncluded && s.Block != nil && s.Confirmations >= w.depth {
 		w.said = waitConfirmed
-		w.line("confirmed", "%d of %d", s.Confirmations, w.depth)
+		w.line("confirmed", "%d of %d", w.depth, w.depth)
 	}
 }
 
@@ -169,7 +171,7 @@ func (w *waiter) reached() bool {
 	case waitNone:
 		return true
 	case waitVerified:
-		return w.verified()
+		return w.verified() || w.last.Block != nil // a later step implies the earlier ones
 	case waitIncluded:
 		return w.last.Block != nil
 	}
