@@ -3,6 +3,7 @@ package chain
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // ErrorKind names the rule of docs/spec.md that was broken. Kinds are comparable with errors.Is.
@@ -80,5 +81,5 @@ func WrongBody(err error) bool { return errors.Is(err, ErrBodyDecode) || errors.
 func blockFault(err error) error {
 	var k ErrorKind
 	errors.As(err, &k)
-	return &RuleError{Kind: k, Desc: err.Error()}
+	return &RuleError{Kind: k, Desc: strings.TrimPrefix(err.Error(), string(k)+": ")}
 }
