@@ -75,7 +75,7 @@ func (w *world) send(h host.Host, n *node, name string, b []byte) error {
 	w.Helper()
 	s, err := h.NewStream(w.Context(), n.host.ID(), protocol.ID(wire.ProtocolID(n.network, name)))
 	if err != nil {
-		w.Fatal(err)
+		return err
 	}
 	defer s.Reset()
 	s.SetDeadline(time.Now().Add(10 * time.Second))

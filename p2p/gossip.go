@@ -160,7 +160,7 @@ func (s *Service) validateBlock(_ context.Context, from peer.ID, m *pubsub.Messa
 	err = s.b.AcceptHeader(msg.Header, msg.Body)
 	ev := evidenceOf(aboutHeader, err)
 	v := s.charge(from, ev, err)
-	if v != Reject && !msg.Whole() {
+	if (ev == Fine || ev == NobodysFault) && !msg.Whole() {
 		s.announced.add(msg.Header.ID(), from)
 	}
 	switch {

@@ -19,6 +19,7 @@ const (
 	jobMax      = 1 << 20   // wire.MaxAnswer: a server sends no further body after that
 	jobBodies   = 128       // wire.MaxBodies
 	jobFew      = 16        // so many bodies aren't split further over peers
+	jobFewSmall = 2         // of a test network's node: there a few blocks behind is much, and the split can be seen
 	peerJobs    = 2         // jobs a peer is asked for at once: the next is on its way while one is served
 	windowBytes = 64 << 20  // asked for or waiting for import
 	windowSmall = 16 << 20  // of a test network's node
@@ -151,8 +152,11 @@ func (d *download) share(peers int) (bytes, bodies int) {
 	for i := range d.pending {
 		total += int(d.pending[i].Header.BodySize)
 	}
-	n := max(1, 2*peers)
-	return min(max(total/n, jobMin), jobMax), min(max((len(d.pending)+n-1)/n, jobFew), jobBodies)
+	n, few := max(1, 2*peers), jobFew
+	if d.s.cfg.TestNet {
+		few = jobFewSmall
+	}
+	return min(max(total/n, jobMin), jobMax), min(max((len(d.pending)+n-1)/n, few), jobBodies)
 }
 
 // holder is a peer as the scheduler sees it at one moment.

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -70,7 +71,9 @@ func (w *world) host() host.Host {
 	}
 	addr := fmt.Sprintf("/ip4/%s/udp/8000/quic-v1", simnet.IntToPublicIPv4(w.hosts))
 	w.hosts++
-	h, err := NewHost(Config{Identity: ident, Listen: []string{addr}, TestNet: true}, simlibp2p.QUICSimnet(w.net, link))
+	h, err := NewHost(Config{Identity: ident, Listen: []string{addr}, TestNet: true}, simlibp2p.QUICSimnet(w.net, link),
+		libp2p.UDPBlackHoleSuccessCounter(nil)) // or many dials to peers that are gone end all dialling
+
 	if err != nil {
 		w.Fatal(err)
 	}
