@@ -160,3 +160,23 @@ func TestBodyAgainstHeader(t *testing.T) {
 		}
 	}
 }
+
+// TestBodiesThatDontDecode: what refuses a transaction refuses a body with it (B1), in front or behind a good one.
+func TestBodiesThatDontDecode(t *testing.T) {
+	g := sceneGenesis()
+	good := chaintest.Raw(anyTx(g))
+	for _, c := range decodeCases(g) {
+		for _, body := range [][]byte{c.raw, slices.Concat(good, c.raw)} {
+			if len(c.raw) == 0 || c.name == "twice" {
+				if _, err := chain.SplitBody(body); err != nil {
+					t.Errorf("%s: %v, but it is a body", c.name, err)
+				}
+				continue
+			}
+			_, err := chain.SplitBody(body)
+			if !errors.Is(err, chain.ErrBodyDecode) || !chain.WrongBody(err) {
+				t.Errorf("%s: %v, want %s", c.name, err, chain.ErrBodyDecode)
+			}
+		}
+	}
+}

@@ -79,7 +79,9 @@ func FuzzBody(f *testing.F) {
 		f.Add(b.Body)
 		f.Add(append(b.Body, 1))
 	}
-	f.Add([]byte{1, 0})
+	for _, c := range decodeCases(gen.G) {
+		f.Add(c.raw)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		raws, err := chain.SplitBody(body)
 		var whole []byte

@@ -279,6 +279,20 @@ func TestASERT(t *testing.T) {
 	}
 }
 
+// TestASERTFractions: the cubic for each of its 65,536 fractions, with an anchor that shows every bit of the factor.
+func TestASERTFractions(t *testing.T) {
+	const anchor = 0x1d7fffff
+	for frac := range int64(65536) {
+		x := big.NewInt(frac)
+		f := big.NewInt(5127) // Horner's scheme: ((5127x + 971821376)x + 195766423245049)x + 2^47
+		f.Mul(f, x).Add(f, big.NewInt(971821376)).Mul(f, x).Add(f, big.NewInt(195766423245049)).Mul(f, x).Add(f, big.NewInt(1<<47))
+		f.Rsh(f, 48).Add(f, big.NewInt(65536)).Mul(f, bigTarget(anchor)).Rsh(f, 16)
+		if got, want := chain.ASERT(anchor, 0x207fffff, 1+frac, 0, 1, 65536), bigBits(f); got != want {
+			t.Fatalf("fraction %d: %08x, want %08x", frac, got, want)
+		}
+	}
+}
+
 // schedule mines on a network of constant hash rate, in expectation and without hashing: intervals are exponential
 // with mean work/rate, drawn from r. It returns times of blocks in ms and their bits.
 type schedule struct {
