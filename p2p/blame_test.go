@@ -105,7 +105,7 @@ func TestForwardRuleOfBatches(t *testing.T) {
 		{"one forged", []TxResult{fresh, fresh, fresh, forged}, TxSignature, 3},
 		{"a stateless rule first", []TxResult{{Err: rule(chain.ErrZeroAmount)}, forged}, TxRule, 0},
 	} {
-		if ev, _, n := judgeBatch(c.in); ev != c.want || n != c.admitted {
+		if ev, n, _ := judgeBatch(c.in); ev != c.want || n != c.admitted {
 			t.Errorf("%s: %s with %d admitted, want %s with %d", c.name, ev, n, c.want, c.admitted)
 		}
 	}

@@ -125,7 +125,7 @@ func (s *Service) validateTxs(ctx context.Context, from peer.ID, m *pubsub.Messa
 // for our next batch unless the verdict is Accept: then the message itself is forwarded.
 func (s *Service) takeTxs(from peer.ID, raws [][]byte) Verdict {
 	results := s.b.AcceptTxs(raws)
-	ev, detail, admitted := judgeBatch(results)
+	ev, admitted, detail := judgeBatch(results)
 	s.stats.add("txs_received", uint64(len(raws)))
 	s.stats.add("txs_admitted", uint64(admitted))
 	v := s.charge(from, ev, detail)

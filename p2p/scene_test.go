@@ -362,3 +362,95 @@ func TestAskTxStatus(t *testing.T) {
 		}
 	})
 }
+
+// Twelve nodes, each dialling three others; blocks and transactions start at varying nodes; one node is cut off and
+// comes back. All end with the same tip and pool, and nobody is blamed.
+func TestTwelveNodesAgree(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 30, 1)
+	raws := payments(g, 300)
+	inWorld(t, func(w *world) {
+		var all []*node
+		for i := range 12 {
+			var dial []string
+			for j := max(0, i-3); j < i; j++ {
+				dial = append(dial, all[j].addr())
+			}
+			all = append(all, w.start(newFake(g), nil, dial...))
+		}
+		w.within(5*time.Second, "linked", func() bool {
+			return !slices.ContainsFunc(all, func(n *node) bool { return len(n.Peers()) < 3 })
+		})
+		var others []string
+		for _, n := range all[:11] {
+			others = append(others, n.ID())
+		}
+		for i, b := range blocks {
+			n := all[i%11]
+			w.within(3*time.Second, "parent", func() bool { _, ok := n.f.Header(b.Header.Parent); return ok })
+			n.f.load([]chain.Block{b})
+			n.PublishBlock(b.Header, b.Body)
+			n.f.AcceptTxs(raws[10*i : 10*i+10])
+			n.PublishTxs(raws[10*i : 10*i+10])
+			switch i {
+			case 10:
+				all[11].Gate(others)
+			case 20:
+				all[11].Gate(nil)
+			}
+			time.Sleep(300 * time.Millisecond) // virtual
+		}
+		w.within(10*time.Second, "all agree", func() bool {
+			return !slices.ContainsFunc(all, func(n *node) bool { return n.f.Tip().Header.Height != 30 || n.f.poolSize() != 300 })
+		})
+		for _, n := range all {
+			if len(n.Bans()) > 0 {
+				t.Errorf("bans %+v", n.Bans())
+			}
+			n.f.mu.Lock()
+			for _, e := range n.f.events {
+				if e.Kind == PeerCharged {
+					t.Errorf("charged: %+v", e)
+				}
+			}
+			n.f.mu.Unlock()
+		}
+	})
+}
+
+// Two halves mine on after a cut; healed, both hold the heavier branch.
+func TestHalvesThatMinedApartConverge(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	gen := chaintest.New(g)
+	var short, long []chain.Block
+	for _, b := range gen.Chain("s", 40, nil) {
+		short = append(short, b.Block)
+	}
+	gen.SetTip("s10")
+	for _, b := range gen.Chain("l", 60, func(i int) []chain.Tx { return []chain.Tx{alice.Pay(g, uint64(i), 0, chaintest.To(bob, 1))} }) {
+		long = append(long, b.Block)
+	}
+	inWorld(t, func(w *world) {
+		var all []*node
+		for i := range 4 {
+			f := newFake(g)
+			f.load(short[:10])
+			if i < 2 {
+				f.load(short[10:])
+			} else {
+				f.load(long)
+			}
+			var dial []string
+			for _, n := range all {
+				dial = append(dial, n.addr())
+			}
+			all = append(all, w.start(f, nil, dial...))
+		}
+		took := w.within(10*time.Second, "converged", func() bool {
+			return !slices.ContainsFunc(all, func(n *node) bool { return n.f.Tip().ID != long[59].Header.ID() })
+		})
+		if took > 5*time.Second {
+			t.Errorf("converged after %v", took)
+		}
+	})
+}

@@ -261,7 +261,7 @@ func (s *Service) fetchTxs(ctx context.Context, p peer.ID, leaves []chain.LeafHa
 	for len(raws) > 0 {
 		n := min(len(raws), wire.MaxBatchTxs)
 		results := s.b.AcceptTxs(raws[:n])
-		ev, detail, _ := judgeBatch(results)
+		ev, _, detail := judgeBatch(results)
 		s.PublishTxs(admittedOf(raws, results))
 		if s.charge(p, ev, detail) == Reject {
 			return

@@ -68,7 +68,7 @@ var headerRules = map[chain.ErrorKind]bool{
 // judgeBatch is the forward rule for a batch of transactions: Accept it as it is only if all of it passed the stateless
 // checks here and at least 3/4 is newly admitted; Reject it if one broke a stateless rule; else Ignore it, and what is
 // newly admitted rides in our own next batch.
-func judgeBatch(results []TxResult) (ev Evidence, detail error, admitted int) {
+func judgeBatch(results []TxResult) (ev Evidence, admitted int, detail error) {
 	checked := 0
 	for i := range results {
 		if results[i].Admitted {
@@ -83,10 +83,10 @@ func judgeBatch(results []TxResult) (ev Evidence, detail error, admitted int) {
 	}
 	switch {
 	case detail != nil:
-		return ev, detail, admitted
+		return ev, admitted, detail
 	case checked == len(results) && 4*admitted >= 3*len(results):
-		return Fine, nil, admitted
+		return Fine, admitted, nil
 	default:
-		return NobodysFault, nil, admitted
+		return NobodysFault, admitted, nil
 	}
 }
