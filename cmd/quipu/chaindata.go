@@ -36,6 +36,9 @@ type verifyDoc struct {
 	ElapsedMS  int64           `json:"elapsed_ms"`
 }
 
+// verifyLedger is replaced in tests.
+var verifyLedger = ledger.Verify
+
 func (a *app) chainVerify() *cobra.Command {
 	var from uint64
 	c := &cobra.Command{
@@ -49,7 +52,7 @@ func (a *app) chainVerify() *cobra.Command {
 				return err
 			}
 			start, bar := time.Now(), a.bar("verifying")
-			r, err := ledger.Verify(c.Context(), ledger.Config{Dir: dir}, from, bar.update)
+			r, err := verifyLedger(c.Context(), ledger.Config{Dir: dir}, from, bar.update)
 			bar.done()
 			opened := r.Network != chain.NetworkID{}
 			if err != nil && !(opened && errors.Is(err, ledger.ErrCorrupt)) {

@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,4 +247,51 @@ func TestDataDirectories(t *testing.T) {
 
 	cli(t, "node", "run", "--genesis", filepath.Join(dir, "none.json")).want(t, exitNotFound)
 	cli(t, "node", "run", "--genesis", file).want(t, exitUsage, "no genesis of a network")
+}
+
+// TestLowSpaceWhileRunning: a mining node whose disk runs full stops with its own exit code, and nothing is lost.
+func TestLowSpaceWhileRunning(t *testing.T) {
+	dir := home(t)
+	genesis, _ := easyNetwork(t, dir, "easy")
+	data := filepath.Join(dir, "node")
+	cli(t, "wallet", "new", "alice", "--genesis", genesis, "--no-passphrase").want(t, 0)
+	var asked atomic.Int64
+	freeSpace = func(string) (uint64, error) {
+		if asked.Add(1) > 40 {
+			return 1 << 20, nil
+		}
+		return 1 << 40, nil
+	}
+	defer func() { freeSpace = nil }()
+	cli(t, "node", "run", "--profile", "testnet", "--data-dir", data, "--genesis", genesis, "--mine", "--mine-rate", "100", "--miner", "alice",
+		"--listen", "/ip4/127.0.0.1/tcp/0", "--http", "127.0.0.1:0").want(t, exitSpace, data, "1 MiB free", "make room")
+	freeSpace = nil
+	var v verifyDoc
+	r := cli(t, "chain", "verify", "--data-dir", data, "--json").want(t, 0)
+	if err := json.Unmarshal([]byte(r.out), &v); err != nil || v.Height == 0 {
+		t.Errorf("%v\n%s", err, r.out)
+	}
+}
+
+// TestVerifyFinds: what differs is a failed check, exit 10, with the first thing that does; what can't be opened isn't.
+func TestVerifyFinds(t *testing.T) {
+	dir := home(t)
+	before := verifyLedger
+	t.Cleanup(func() { verifyLedger = before })
+	verifyLedger = func(_ context.Context, _ ledger.Config, _ uint64, progress func(done, total uint64)) (ledger.Report, error) {
+		progress(7, 10)
+		return ledger.Report{Network: chain.NetworkID{1}, Height: 7}, fmt.Errorf("%w: account x differs", ledger.ErrCorrupt)
+	}
+	r := cli(t, "chain", "verify", "--data-dir", dir).want(t, exitCheck, "account x differs", "after block 7", filepath.Join(dir, "chain"))
+	if !strings.Contains(r.out, "DOES NOT HOLD") {
+		t.Errorf("%s", r.out)
+	}
+	var v verifyDoc
+	if r := cli(t, "chain", "verify", "--data-dir", dir, "--json").want(t, exitCheck); json.Unmarshal([]byte(r.out), &v) != nil || v.OK || !strings.Contains(v.Problem, "account x") {
+		t.Errorf("%s", r.out)
+	}
+	verifyLedger = func(context.Context, ledger.Config, uint64, func(done, total uint64)) (ledger.Report, error) {
+		return ledger.Report{}, ledger.ErrNewerSchema
+	}
+	cli(t, "chain", "verify", "--data-dir", dir).want(t, exitData, "newer program")
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -111,11 +112,13 @@ func (s *screen) after(text string) string {
 }
 
 // start runs the program on the terminal. Its standard output goes elsewhere, as in "quipu … > file".
-func (s *screen) start(args ...string) <-chan result {
+func (s *screen) start(args ...string) <-chan result { return s.startCtx(s.t.Context(), args...) }
+
+func (s *screen) startCtx(ctx context.Context, args ...string) <-chan result {
 	done := make(chan result, 1)
 	go func() {
 		var out bytes.Buffer
-		code := run(s.t.Context(), args, s.terminal, &out, s.terminal)
+		code := run(ctx, args, s.terminal, &out, s.terminal)
 		done <- result{code: code, out: out.String()}
 	}()
 	return done
@@ -206,6 +209,25 @@ func TestTerminalRefuses(t *testing.T) {
 	if info, err := wallet.Inspect(file); err != nil || info.BackedUp {
 		t.Errorf("backed up: %v, %v", info.BackedUp, err)
 	}
+}
+
+// TestTerminalInterrupted: Ctrl-C at a hidden prompt ends the program and leaves a terminal that echoes.
+func TestTerminalInterrupted(t *testing.T) {
+	home(t)
+	s := newScreen(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := s.startCtx(ctx, "wallet", "new", "savings")
+	s.secretly("New passphrase for wallet savings: ", "typed")
+	s.after("The same again: ")
+	cancel()
+	if r := finish(t, s, done); r.code != exitInterrupted || r.out != "" {
+		t.Errorf("exit %d, out %q", r.code, r.out)
+	}
+	waitFor(t, "echo again", func() bool {
+		mode, err := unix.IoctlGetTermios(int(s.terminal.Fd()), unix.TCGETS)
+		return err == nil && mode.Lflag&unix.ECHO != 0
+	})
 }
 
 // TestTerminalSend: the person sees the full address and says yes or no.
