@@ -130,7 +130,7 @@ func (a *api) peerList(context.Context, rpc.NoParams) (rpc.PeerList, error) {
 	for _, p := range a.n.net.Peers() {
 		w := rpc.Peer{
 			ID: p.ID, Addr: p.Addr, Direction: "in", Agent: p.Version, Static: p.Static, PingUS: p.RTT.Microseconds(),
-			Height: p.TipHeight, Connected: p.Since.UTC(), LastSeen: p.LastSeen.UTC(),
+			Height: p.TipHeight, Bodies: p.Bodies, Connected: p.Since.UTC(), LastSeen: p.LastSeen.UTC(),
 		}
 		if p.Outbound {
 			w.Direction = "out"

@@ -401,6 +401,7 @@ type Peer struct {
 	PingUS    int64          `json:"ping_us"` // 0 until measured
 	Height    uint64         `json:"height"`
 	Tip       *chain.BlockID `json:"tip,omitempty"` // until its first status: absent
+	Bodies    uint64         `json:"bodies"`        // of blocks that it has sent this node on request
 	Connected time.Time      `json:"connected"`
 	LastSeen  time.Time      `json:"last_seen"`
 }
