@@ -21,6 +21,11 @@ func (g *Genesis) CheckTxs(raws [][]byte, known func(LeafHash) bool) (txs []Chec
 		}
 	}
 	v.blame(errs)
+	for i, err := range errs {
+		if err != nil {
+			txs[i] = CheckedTx{} // what didn't pass has no checked form
+		}
+	}
 	return txs, errs
 }
 
@@ -40,6 +45,11 @@ func (g *Genesis) CheckBlocks(blocks []Block, known func(LeafHash) bool) (checke
 		}
 	}
 	v.blame(errs)
+	for i, err := range errs {
+		if err != nil {
+			checked[i] = CheckedBlock{}
+		}
+	}
 	return checked, errs
 }
 
