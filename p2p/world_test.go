@@ -111,6 +111,7 @@ func (w *world) start(f *fake, edit func(*Service), dial ...string) *node {
 		done <- nil
 	}
 	w.stop = append(w.stop, once)
+	synctest.Wait() // it has joined the topics
 	return &node{Service: s, f: f, cancel: once}
 }
 
