@@ -179,7 +179,6 @@ func (s *Service) Run(ctx context.Context) error {
 	s.ctx = ctx
 	s.mu.Unlock()
 	if err := s.startGossip(ctx); err != nil {
-		s.unregister()
 		cancel()
 		s.wg.Wait()
 		return errors.Join(err, sub.Close())
@@ -189,7 +188,6 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	s.reconcile()
 	s.peerLoop(ctx, sub)
-	s.unregister()
 	s.mu.Lock() // after this nothing is spawned any more: ctx is done
 	for _, r := range s.remotes {
 		r.cancel()

@@ -454,3 +454,23 @@ func TestHalvesThatMinedApartConverge(t *testing.T) {
 		}
 	})
 }
+
+// A node that stops leaves its host open for a while: its neighbours take it for silent, not for foreign, and are with
+// it again as soon as it is back.
+func TestStoppingNodeIsNotTakenForAForeigner(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	inWorld(t, func(w *world) {
+		fa := newFake(g)
+		a := w.start(fa, nil)
+		b := w.start(newFake(g), nil, a.addr())
+		w.within(3*time.Second, "linked", func() bool { return len(a.Peers()) == 1 && a.Peers()[0].HasStatus })
+		b.cancel()
+		time.Sleep(10 * time.Second) // virtual
+		if a.gate.denied(b.host.ID()) || len(a.Bans()) > 0 {
+			t.Error("a stopping node is refused")
+		}
+		if err := b.Run(w.Context()); err == nil {
+			t.Error("Run may be called twice")
+		}
+	})
+}

@@ -24,15 +24,11 @@ func (s *Service) handlers() map[string]handler {
 	}
 }
 
+// register is for good: a node that is starting or stopping resets streams, where one without handlers would look like
+// a node of another network.
 func (s *Service) register() {
 	for name, h := range s.handlers() {
 		s.host.SetStreamHandler(protocol.ID(wire.ProtocolID(s.network, name)), func(st network.Stream) { s.serve(st, h) })
-	}
-}
-
-func (s *Service) unregister() {
-	for name := range s.handlers() {
-		s.host.RemoveStreamHandler(protocol.ID(wire.ProtocolID(s.network, name)))
 	}
 }
 

@@ -69,8 +69,8 @@ func (s *Service) follow(ctx context.Context, r *remote) {
 			case ctx.Err() != nil:
 				return
 			case errors.Is(err, multistream.ErrNotSupported[protocol.ID]{}):
-				// Once may be a peer that is only starting.
-				if foreign++; foreign > 1 {
+				// Once may be a peer that is only starting, and one that has spoken before is only stopping.
+				if foreign++; foreign > 1 && !s.hasStatus(r) {
 					s.charge(r.id, OtherNetwork, fmt.Errorf("no %s", wire.ProtocolID(s.network, wire.NameStatus)))
 				}
 			default:
@@ -84,6 +84,12 @@ func (s *Service) follow(ctx context.Context, r *remote) {
 		}
 		s.act(ctx, r)
 	}
+}
+
+func (s *Service) hasStatus(r *remote) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return r.hasStatus
 }
 
 // exchange opens a status stream: ours, then theirs.
