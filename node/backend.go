@@ -78,13 +78,10 @@ func (n *Node) PoolTxs(leaves []chain.LeafHash) [][]byte {
 	return out
 }
 
-// HasTx reports a transaction that isn't worth fetching: in the pool, or verified here before with whatever outcome.
+// HasTx reports a transaction that isn't worth fetching: in the pool, in a recent block, or known to be bad.
 func (n *Node) HasTx(leaf chain.LeafHash) bool {
-	if n.pool.Has(leaf) {
-		return true
-	}
 	outcome, seen := n.verified.get(leaf)
-	return seen && outcome != nil
+	return n.pool.Has(leaf) || n.mined.good(leaf) || seen && outcome != nil
 }
 
 // TxStatus is this node's word on transactions a peer asks about.

@@ -75,6 +75,16 @@ func (n *Node) settle(res ledger.Result) {
 	if len(ch.Applied) == 0 && len(ch.Reverted) == 0 {
 		return
 	}
+	for _, u := range ch.Reverted {
+		for i := range u.Block.Txs() {
+			n.mined.drop(u.Block.Txs()[i].Leaf())
+		}
+	}
+	for _, u := range ch.Applied {
+		for i := range u.Block.Txs() {
+			n.mined.put(u.Block.Txs()[i].Leaf(), nil)
+		}
+	}
 	tip := n.ledger.Tip()
 	admitted := n.pool.Update(ch, nil, tip.Header.Height) // the change carries all states the pool needs
 	n.report(ch, &tip)

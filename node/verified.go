@@ -45,6 +45,14 @@ func (v *verified) good(leaf chain.LeafHash) bool {
 	return ok && outcome == nil
 }
 
+// drop forgets a leaf.
+func (v *verified) drop(leaf chain.LeafHash) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.now, leaf)
+	delete(v.old, leaf)
+}
+
 // timings remembers how long this node took to verify recent transactions, in µs: the evidence "this node verified".
 type timings struct {
 	mu       sync.Mutex
