@@ -81,7 +81,7 @@ func (n *Node) PoolTxs(leaves []chain.LeafHash) [][]byte {
 // HasTx reports a transaction that isn't worth fetching: in the pool, in a recent block, or known to be bad.
 func (n *Node) HasTx(leaf chain.LeafHash) bool {
 	outcome, seen := n.verified.get(leaf)
-	return n.pool.Has(leaf) || n.mined.good(leaf) || seen && outcome != nil
+	return n.pool.Has(leaf) || n.inBlocks.good(leaf) || seen && outcome != nil
 }
 
 // TxStatus is this node's word on transactions a peer asks about.

@@ -77,12 +77,12 @@ func (n *Node) settle(res ledger.Result) {
 	}
 	for _, u := range ch.Reverted {
 		for i := range u.Block.Txs() {
-			n.mined.drop(u.Block.Txs()[i].Leaf())
+			n.inBlocks.drop(u.Block.Txs()[i].Leaf())
 		}
 	}
 	for _, u := range ch.Applied {
 		for i := range u.Block.Txs() {
-			n.mined.put(u.Block.Txs()[i].Leaf(), nil)
+			n.inBlocks.put(u.Block.Txs()[i].Leaf(), nil)
 		}
 	}
 	tip := n.ledger.Tip()

@@ -55,7 +55,7 @@ func New(cfg Config) (n *Node, err error) {
 	}
 	n = &Node{
 		cfg: cfg, g: cfg.Genesis, log: cfg.Log, started: time.Now(),
-		verified: newVerified(), mined: newVerified(), events: newEvents(), fault: make(chan error, 1), quit: make(chan struct{}, 1),
+		verified: newVerified(), inBlocks: newVerified(), events: newEvents(), fault: make(chan error, 1), quit: make(chan struct{}, 1),
 	}
 	n.tip.init()
 	if cfg.DataDir != "" {
