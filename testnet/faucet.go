@@ -68,6 +68,7 @@ func Pay(ctx context.Context, g *chain.Genesis, wallets, label string, to chain.
 func (s *Supervisor) Add(ctx context.Context, bad string) (Node, error) {
 	s.ops.Lock()
 	defer s.ops.Unlock()
+	defer s.changed.Store(true)
 	if err := s.open(); err != nil {
 		return Node{}, err
 	}

@@ -166,6 +166,7 @@ func (s *Supervisor) find(name string) (*member, error) {
 func (s *Supervisor) act(name, verb string, from []string, do func(m *member) error) (Node, error) {
 	s.ops.Lock()
 	defer s.ops.Unlock()
+	defer s.changed.Store(true)
 	if err := s.open(); err != nil {
 		return Node{}, err
 	}

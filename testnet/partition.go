@@ -65,6 +65,7 @@ func ParseNode(text string) (int, error) {
 func (s *Supervisor) Partition(ctx context.Context, text string) (Partitioned, error) {
 	s.ops.Lock()
 	defer s.ops.Unlock()
+	defer s.changed.Store(true)
 	if err := s.open(); err != nil {
 		return Partitioned{}, err
 	}
@@ -106,6 +107,7 @@ func (s *Supervisor) Partition(ctx context.Context, text string) (Partitioned, e
 func (s *Supervisor) Heal(ctx context.Context) (Partitioned, error) {
 	s.ops.Lock()
 	defer s.ops.Unlock()
+	defer s.changed.Store(true)
 	if err := s.open(); err != nil {
 		return Partitioned{}, err
 	}
