@@ -33,14 +33,16 @@ type Node struct {
 	api    *api // nil without HTTP
 
 	// mu orders writers: whoever changes ledger or pool holds it, so that the pool always stands on the ledger's tip.
-	mu                            sync.Mutex
-	verified                      *verified
-	timings                       timings
-	events                        *events
-	parked                        parked
-	tip                           tipSignal
-	metrics                       *metrics
-	started                       time.Time
+	mu       sync.Mutex
+	verified *verified
+	inBlocks *verified // leaves in recent blocks of the best chain: not worth fetching from a peer's pool
+	timings  timings
+	events   *events
+	parked   parked
+	tip      tipSignal
+	metrics  *metrics
+	started  time.Time
+
 	hashes, hashRate, blocksMined atomic.Uint64 // the miner's: tried, tried in the last second, found
 
 	fault chan error    // one error that is ours and stops Run: a disk fault
@@ -69,11 +71,11 @@ func New(cfg Config) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
+	defer func(n *Node) { // the result is nil by then
 		if err != nil {
 			n.close()
 		}
-	}()
+	}(n)
 	n.pool = mempool.New(cfg.Genesis, mempool.Config{})
 	n.metrics = newMetrics(n)
 
