@@ -75,6 +75,13 @@ func TestUsage(t *testing.T) {
 		{"node run --profile big", "only testnet is known"},
 		{"node run --log-format xml", "text or json"},
 		{"node run --miner " + chain.EncodeAddress("tqp", stranger.Account), "another network"},
+		{"node run --listen 127.0.0.1:4820", "is no multiaddress"},
+		{"node run --bootstrap /ip4/127.0.0.1/tcp/4820", "ends in /p2p/"},
+		{"node run --bootstrap node.example:4820", "ends in /p2p/"},
+		{"node run --http 4821", "is no HOST:PORT"},
+		{"node run --http 127.0.0.1:99999", "is no HOST:PORT"},
+		{"node run --http 0.0.0.0:4821", "on this machine only"},
+		{"node run --http :4821", "on this machine only"},
 		{"version extra", "takes no values"},
 	} {
 		code := exitUsage

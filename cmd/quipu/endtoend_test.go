@@ -157,6 +157,8 @@ func TestNodeProcess(t *testing.T) {
 
 	// The directory is held by the running node.
 	cli(t, "node", "run", "--data-dir", data, "--genesis", genesis, "--http", "").want(t, exitRunning, "process "+itoa(p.cmd.Process.Pid))
+	cli(t, "node", "run", "--profile", "testnet", "--data-dir", filepath.Join(dir, "second"), "--genesis", genesis, "--listen", "/ip4/127.0.0.1/tcp/0",
+		"--http", strings.TrimPrefix(p.url, "http://")).want(t, exitRunning, "address already in use")
 	cli(t, "chain", "verify", "--data-dir", data).want(t, exitRunning)
 	cli(t, "chain", "export", "--data-dir", data, filepath.Join(dir, "busy")).want(t, exitRunning)
 

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
 
 	"quipu/chain"
@@ -124,6 +127,9 @@ func (r *running) config() (cfg node.Config, err error) {
 	if cfg.DataDir, err = r.a.nodeDir(cfg.Genesis.Name); err != nil {
 		return cfg, err
 	}
+	if err := r.checkAddresses(); err != nil {
+		return cfg, err
+	}
 	cfg.Listen, cfg.HTTP, cfg.AllowHost, cfg.Bootstrap = r.listen, r.http, r.allowHost, r.bootstrap
 	cfg.Mine, cfg.MineRate, cfg.FreeSpace = r.mine, r.mineRate, freeSpace
 	switch r.logFormat {
@@ -135,6 +141,35 @@ func (r *running) config() (cfg node.Config, err error) {
 		return cfg, usageError("", "--log-format %q: text or json", r.logFormat)
 	}
 	return cfg, nil
+}
+
+// checkAddresses refuses what can't be an address, before anything is opened.
+func (r *running) checkAddresses() error {
+	for _, s := range r.listen {
+		if _, err := ma.NewMultiaddr(s); err != nil {
+			return usageError("add --listen /ip4/0.0.0.0/tcp/4820", "--listen %.200q is no multiaddress: %v", s, err)
+		}
+	}
+	for _, s := range r.bootstrap {
+		m, err := ma.NewMultiaddr(s)
+		if err == nil {
+			_, err = m.ValueForProtocol(ma.P_P2P)
+		}
+		if err != nil {
+			return usageError("add --bootstrap /ip4/192.0.2.1/tcp/4820/p2p/12D3…, as the other node prints it", "--bootstrap %.200q is no multiaddress that ends in /p2p/<peer id>: %v", s, err)
+		}
+	}
+	if r.http == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(r.http)
+	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
+		return usageError("add --http 127.0.0.1:4821", "--http %.200q is no HOST:PORT", r.http)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return usageError("add --http 127.0.0.1:"+port, "--http %s: the API listens on this machine only; put a reverse proxy in front of it", r.http)
+	}
+	return nil
 }
 
 // minerHint is the two commands that make --mine work, on the same network.
