@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"log/slog"
 	"runtime"
 	"sync"
 	"time"
@@ -69,7 +70,7 @@ func (s *Service) startGossip(ctx context.Context) error {
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(txs, blocks), 16)),
 		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return !s.gate.denied(p) }),
 		pubsub.WithRawTracer(tracer{&s.stats}),
-		pubsub.WithLogger(s.log),
+		pubsub.WithLogger(slog.New(warnings{s.log.Handler()})),
 	)
 	if err != nil {
 		return err

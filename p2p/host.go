@@ -67,7 +67,8 @@ func NewHost(cfg Config, extra ...libp2p.Option) (host.Host, error) {
 	}
 	quic := strings.Contains(strings.Join(cfg.Listen, " "), "/quic")
 	if len(cfg.Listen) == 0 || strings.Contains(strings.Join(cfg.Listen, " "), "/tcp/") || !quic {
-		opts = append(opts, libp2p.Transport(tcp.NewTCPTransport))
+		// With port reuse two nodes would share one listening port, and neither would notice.
+		opts = append(opts, libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()))
 	}
 	if quic {
 		opts = append(opts, libp2p.Transport(libp2pquic.NewTransport))

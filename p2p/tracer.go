@@ -1,6 +1,8 @@
 package p2p
 
 import (
+	"context"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -65,3 +67,12 @@ func (t tracer) RejectMessage(_ *pubsub.Message, reason string) {
 		t.add("gossip_refused", 1)
 	}
 }
+
+// warnings passes on what a library logs from warnings up: the rest is for its developers.
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
+}
+func (w warnings) WithAttrs(a []slog.Attr) slog.Handler { return warnings{w.Handler.WithAttrs(a)} }
+func (w warnings) WithGroup(name string) slog.Handler   { return warnings{w.Handler.WithGroup(name)} }
