@@ -94,10 +94,7 @@ func (s *Supervisor) Add(ctx context.Context, bad string) (Node, error) {
 	s.mu.Lock()
 	m, err := s.newMember(n, kind)
 	if err == nil && kind == Honest {
-		ports := portPicker{next: s.cfg.BasePort}
-		for _, o := range s.members {
-			ports.next = max(ports.next, o.p2pPort+portStep)
-		}
+		ports := s.morePorts()
 		m.p2pPort, m.httpPort, err = ports.pair()
 		s.ports = append(s.ports, ports.taken...)
 	}

@@ -212,6 +212,10 @@ func (s *Supervisor) Stop(name string) (Node, error) {
 func (s *Supervisor) Start(ctx context.Context, name string) (Node, error) {
 	return s.act(name, "start", []string{Killed, Stopped, Exited}, func(m *member) error {
 		s.Note("start", m.name, m.name+" started")
+		defer lockPorts()()
+		if err := s.freePorts(m); err != nil {
+			return err
+		}
 		s.mu.Lock()
 		bootstrap := s.bootstrap(m)
 		cut := s.cut != nil
@@ -227,6 +231,36 @@ func (s *Supervisor) Start(ctx context.Context, name string) (Node, error) {
 		}
 		return nil
 	})
+}
+
+// freePorts moves a member whose ports were taken while it was down: nobody kept them. The port lock is held.
+func (s *Supervisor) freePorts(m *member) error {
+	var probe portPicker
+	if m.kind != Honest || probe.free(m.p2pPort) && probe.free(m.httpPort) {
+		return nil
+	}
+	s.mu.Lock()
+	ports := s.morePorts()
+	p2p, http, err := ports.pair()
+	if err == nil {
+		s.ports = append(s.ports, probe.taken...)
+		s.ports = append(s.ports, ports.taken...)
+		m.p2pPort, m.httpPort = p2p, http
+	}
+	s.mu.Unlock()
+	if err == nil {
+		s.Note("info", m.name, fmt.Sprintf("port %d was taken meanwhile; %s moves to %d", probe.taken[0], m.name, p2p))
+	}
+	return err
+}
+
+// morePorts starts above all ports of members. s.mu is held.
+func (s *Supervisor) morePorts() portPicker {
+	ports := portPicker{next: s.cfg.BasePort}
+	for _, o := range s.members {
+		ports.next = max(ports.next, o.p2pPort+portStep)
+	}
+	return ports
 }
 
 // Pause stops a member's process without ending it (SIGSTOP): its connections stay open and silent.

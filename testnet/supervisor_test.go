@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,6 +94,21 @@ func TestVerbs(t *testing.T) {
 	if got := l.told(t, "node-3", "bootstrap"); !slices.Equal(got, []string{"node-1", "node-2"}) {
 		t.Errorf("node-3 started again with bootstrap %v", got)
 	}
+
+	// While it is down its ports are anyone's.
+	if _, err := l.Kill("3"); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", strings.TrimPrefix(n.HTTP, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved, err := l.Start(t.Context(), "3")
+	if err != nil || moved.HTTP == n.HTTP || moved.P2P == n.P2P {
+		t.Errorf("start with its port taken: %+v, %v", moved, err)
+	}
+	ln.Close()
+	pids[2] = moved.PID
 
 	if _, err := l.Pause("2"); err != nil {
 		t.Fatal(err)
