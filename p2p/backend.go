@@ -22,7 +22,11 @@ type Backend interface {
 	// blames the sender as verdict.go says; everything else is nobody's fault.
 	AcceptHeader(h chain.Header, body []byte) error
 	// AddHeaders stores linked headers in order and returns how many leading ones are stored, known ones included.
+	// New ones whose own work is far below the tip's are not stored: ErrLowWork.
 	AddHeaders(hs []chain.Header) (int, error)
+	// AddHeadersProven is AddHeaders without that floor. It is called only for a branch that was walked to its end
+	// before, and whose work there is above the floor.
+	AddHeadersProven(hs []chain.Header) (int, error)
 	// AddBodies takes blocks whose bodies passed chain.CheckBody, in any order. An error is ours.
 	AddBodies(blocks []chain.Block) error
 
@@ -63,6 +67,7 @@ var (
 	ErrKnown           = errors.New("known already")
 	ErrTooEarly        = errors.New("too far ahead of the clock")
 	ErrInvalidAncestor = errors.New("descends from an invalid block")
+	ErrLowWork         = errors.New("branch has too little work") // not stored; what follows on it may have enough
 )
 
 // Kinds of Event.

@@ -126,6 +126,8 @@ func (f *fake) AddHeaders(hs []chain.Header) (int, error) {
 	return len(hs), nil
 }
 
+func (f *fake) AddHeadersProven(hs []chain.Header) (int, error) { return f.AddHeaders(hs) }
+
 func (f *fake) AddBodies(blocks []chain.Block) error {
 	f.mu.Lock()
 	f.imported += len(blocks)
