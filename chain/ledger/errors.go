@@ -21,6 +21,8 @@ var (
 
 	// ErrInvalidAncestor: the header keeps the rules but it or an ancestor is known to be invalid. Nobody's fault.
 	ErrInvalidAncestor = errors.New("the header or an ancestor of it is known to be invalid")
+	// ErrLowWork: the header keeps the rules and its branch has too little work to be kept. Nobody's fault.
+	ErrLowWork = errors.New("the branch has too little work to be stored")
 	// ErrStale: a header made for a block that is no longer the tip.
 	ErrStale = errors.New("its parent is no longer the tip")
 	// ErrDeepReorg: a heavier branch leaves ours further back than undo reaches.

@@ -62,12 +62,10 @@ func (m *mover) flush() error {
 	}
 	for a := range g.dirty {
 		key := idKey(keyAccount, a)
-		var err error
-		if leaf, ok := m.l.tree.Get(a); ok {
-			err = g.txn.Set(key, encodeAccount(chain.AccountState{Balance: leaf.Balance, Nonce: leaf.Nonce}))
-		} else {
-			err = g.txn.Delete(key)
-		}
+		// An account that undo removed is written as zeros, which no account that exists has: a deletion that an
+		// engine forgot would bring the old balance back.
+		leaf, _ := m.l.tree.Get(a)
+		err := g.txn.Set(key, encodeAccount(chain.AccountState{Balance: leaf.Balance, Nonce: leaf.Nonce}))
 		if err := g.fail(err); err != nil {
 			return err
 		}

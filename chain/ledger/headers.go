@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/holiman/uint256"
 
 	"quipu/chain"
 )
@@ -11,15 +12,41 @@ import (
 // AddHeaders checks headers in order, each against its stored parent, and stores those not yet known. It returns
 // how many leading ones are stored now, known ones counted, and why the next one isn't.
 //
-// Errors: *chain.RuleError (its maker's fault); chain.ErrUnknownParent, chain.ErrUpgrade or ErrInvalidAncestor
-// (nobody's); anything else is ours.
-func (l *Ledger) AddHeaders(hs []chain.Header) (n int, err error) {
+// Errors: *chain.RuleError (its maker's fault); chain.ErrUnknownParent, chain.ErrUpgrade, ErrInvalidAncestor or
+// ErrLowWork (nobody's); anything else is ours.
+//
+// A new header with too little work, floorDepth blocks of the tip's difficulty below the tip or more, is refused with
+// ErrLowWork: such branches cost next to nothing to make, and memory and disk to keep.
+func (l *Ledger) AddHeaders(hs []chain.Header) (n int, err error) { return l.addHeaders(hs, true) }
+
+// AddHeadersProven is AddHeaders for a branch whose end is known to have more work than the floor.
+func (l *Ledger) AddHeadersProven(hs []chain.Header) (n int, err error) {
+	return l.addHeaders(hs, false)
+}
+
+// floorDepth is how many blocks of the tip's difficulty a branch may be behind and still be stored.
+const floorDepth = 144
+
+// workFloor is the work that a new header must exceed; 0 near block 0.
+func (l *Ledger) workFloor() (floor chain.Work) {
+	below := chain.BlockWork(l.tip.Header.Bits)
+	below.Mul(&below, uint256.NewInt(floorDepth))
+	if below.Lt(&l.tip.Work) {
+		floor.Sub(&l.tip.Work, &below)
+	}
+	return floor
+}
+
+func (l *Ledger) addHeaders(hs []chain.Header, floored bool) (n int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.broken != nil {
 		return 0, l.broken
 	}
 	w := headerWriter{l: l}
+	if floored {
+		w.floor = l.workFloor()
+	}
 	defer w.close()
 	var verdict error
 	for i := range hs {
@@ -40,6 +67,7 @@ func (l *Ledger) AddHeaders(hs []chain.Header) (n int, err error) {
 // headerWriter stores headers in transactions as large as they may be, and enters them into the index after each.
 type headerWriter struct {
 	l       *Ledger
+	floor   chain.Work
 	b       *batch
 	last    chain.State // the last one added, stored or not
 	pending []*entry
@@ -73,6 +101,9 @@ func (w *headerWriter) add(h *chain.Header) error {
 	s, err := w.l.g.CheckHeader(&w.last, h)
 	if err != nil {
 		return err
+	}
+	if !w.floor.IsZero() && !s.Work.Gt(&w.floor) {
+		return fmt.Errorf("header %s at height %d: %w", id, h.Height, ErrLowWork)
 	}
 	return w.put(s, parent)
 }
@@ -258,8 +289,8 @@ type Want struct {
 }
 
 // Wanted lists bodies not held, of branches with more work than the tip: heaviest branch first, ascending height,
-// each once. Sizes sum to at most maxBytes a branch (its first body is always there), so that a branch whose bodies
-// nobody delivers hides no other; at most 65,536 in all.
+// each once. Of each branch sizes sum to at most maxBytes (its first body is always there), so that a branch whose
+// bodies nobody delivers hides no other; at most 2,048 bodies of each of at most 8 branches.
 func (l *Ledger) Wanted(maxBytes int) []Want {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -281,20 +312,22 @@ func (l *Ledger) Wanted(maxBytes int) []Want {
 	return out
 }
 
-// maxWanted bounds the list.
-const maxWanted = 1 << 16
+const (
+	maxWanted   = 2048 // bodies of one branch
+	maxBranches = 8
+)
 
 func (l *Ledger) wanted(maxBytes int) []*entry {
 	var out []*entry
 	reached := l.linkedHeight() // along BestHeader's chain: below, everything is held or listed
 	taken := map[*entry]bool{}
 	for i, head := range l.index.headsByWork(l.main.tip()) {
-		if len(out) == maxWanted {
+		if i == maxBranches {
 			break
 		}
 		left, first := int64(maxBytes), len(out)
 		take := func(e *entry) bool {
-			if len(out) > first && int64(e.bodySize) > left || len(out) == maxWanted {
+			if n := len(out) - first; n > 0 && int64(e.bodySize) > left || n == maxWanted {
 				return false
 			}
 			left -= int64(e.bodySize)

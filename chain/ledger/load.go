@@ -33,6 +33,9 @@ func (l *Ledger) ready(create bool) error {
 			return fmt.Errorf("%w: %s has schema %x and this program knows %d; use the newer program, or remove the directory and sync again",
 				ErrNewerSchema, l.cfg.Dir, version, schema)
 		}
+		if tip == nil && create {
+			return nil // an interrupted first start: everything is written again
+		}
 		canonical, err := getRecord(txn, metaGenesis, maxGenesis)
 		if err == errIncomplete {
 			return corrupt("the stored genesis is missing")
@@ -75,20 +78,22 @@ func (l *Ledger) create() error {
 			if err := b.commit(); err != nil {
 				return err
 			}
-			if b, err = l.begin(); err != nil {
+			next, err := l.begin()
+			if err != nil {
 				return err
 			}
+			b = next
 		}
 		return b.set(k, v)
+	}
+	if err := put(metaSchema, le.AppendUint32(nil, schema)); err != nil { // first: it says whose directory this is
+		return err
 	}
 	canonical := l.g.Append(nil)
 	if len(canonical) > maxGenesis {
 		return fmt.Errorf("ledger: genesis of %d bytes, at most %d", len(canonical), maxGenesis)
 	}
 	if err := putRecord(put, metaGenesis, canonical); err != nil {
-		return err
-	}
-	if err := put(metaSchema, le.AppendUint32(nil, schema)); err != nil {
 		return err
 	}
 	for _, a := range l.g.Balances {

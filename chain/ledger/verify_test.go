@@ -93,18 +93,11 @@ func TestVerifyDetects(t *testing.T) {
 		{"header peak", func(s *scene, txn *badger.Txn) error { return flip(txn, idKey(keyHeader, s.Get("b3").ID()), 260) }, "header 3", true},
 		{"missing header", func(s *scene, txn *badger.Txn) error { return txn.Delete(idKey(keyHeader, s.Get("b3").ID())) }, "parent of header", false},
 		{"main index", func(s *scene, txn *badger.Txn) error { return txn.Delete(heightKey(keyMain, 2)) }, "main index", true},
-		{"main index above", func(s *scene, txn *badger.Txn) error {
-			id := s.Get("a3").ID()
-			return txn.Set(heightKey(keyMain, 5), id[:])
-		}, "6 records of kind 'n'", true},
 		{"undo", func(s *scene, txn *badger.Txn) error { return flip(txn, pieceKey(heightKey(keyUndo, 4), 0), 90) }, "undo of block 4", true},
 		{"missing undo", func(s *scene, txn *badger.Txn) error { return txn.Delete(pieceKey(heightKey(keyUndo, 1), 0)) }, "undo of block 1", true},
 		{"transaction index", func(s *scene, txn *badger.Txn) error {
 			return flip(txn, idKey(keyTx, s.Get("b1").Checked.Txs()[0].ID()), 0)
 		}, "isn't in the index", true},
-		{"stale transaction", func(s *scene, txn *badger.Txn) error {
-			return txn.Set(idKey(keyTx, s.Get("a1").Checked.Txs()[0].ID()), txRecord{1, 0, 0, 159}.encode())
-		}, "5 records of kind 't'", true},
 		{"supply", func(s *scene, txn *badger.Txn) error { return flip(txn, metaTip, 40) }, "tip record", false},
 		{"tip", func(s *scene, txn *badger.Txn) error { return flip(txn, metaTip, 0) }, "tip", false},
 		{"missing tip", func(s *scene, txn *badger.Txn) error { return txn.Delete(metaTip) }, "", true}, // as after an interrupted first start

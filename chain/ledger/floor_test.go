@@ -1,0 +1,121 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"quipu/chain"
+	"quipu/chain/chaintest"
+)
+
+// genesis -> m1 -> … -> m300            the tip
+//
+//	\-> x1 -> … -> x200             far behind: not stored, unless its end is proven to have enough work
+//
+// m200 -> y1 -> y2                      within 144 blocks of the tip's work: stored
+func TestHeadersBelowTheFloorAreNotStored(t *testing.T) {
+	s := newScene(t, nil)
+	for i := range 300 {
+		n := fmt.Sprint("m", i+1)
+		s.Next(n, nil)
+		s.add(n)
+	}
+	branch := func(on, prefix string, n int) (hs []chain.Header) {
+		s.SetTip(on)
+		for i := range n {
+			hs = append(hs, s.Next(fmt.Sprint(prefix, i+1), nil, chaintest.At(2000)).Header)
+		}
+		return hs
+	}
+	far := branch("genesis", "x", 200)
+	n, err := s.l.AddHeaders(far)
+	wantErr(t, err, ErrLowWork)
+	if held := s.l.Stats().Headers; n != 0 || held != 301 {
+		t.Errorf("%d of the low branch stored, %d headers held", n, held)
+	}
+	if n, err := s.l.AddHeaders(branch("m200", "y", 2)); n != 2 || err != nil {
+		t.Errorf("100 blocks behind: %d stored, %v", n, err)
+	}
+	if n, err := s.l.AddHeadersProven(far); n != 200 || err != nil {
+		t.Errorf("proven: %d stored, %v", n, err)
+	}
+	s.tip("m300")
+}
+
+// What Badger once brought back after a deletion (its issues 2278 and 2286) would do no harm: a reverted block's
+// account is overwritten, not deleted, and an index record is believed only if it leads to its transaction.
+func TestNothingDependsOnDeletion(t *testing.T) {
+	s := newScene(t, onDisk(t))
+	carol := chaintest.NewKey("carol")
+	id := s.Next("a1", []chain.Tx{s.alice.Pay(s.G, 0, 0, chaintest.To(carol, 5))}).Checked.Txs()[0].ID()
+	s.SetTip("genesis")
+	s.Next("b1", nil)
+	s.Next("b2", nil)
+	s.add("a1")
+	var old []byte
+	if err := s.l.db.View(func(txn *badger.Txn) (err error) { old, err = get(txn, idKey(keyTx, id)); return err }); err != nil {
+		t.Fatal(err)
+	}
+	s.add("b1", "b2")
+	s.tip("b2")
+	err := s.l.db.Update(func(txn *badger.Txn) error {
+		if kept, err := get(txn, idKey(keyAccount, carol.Account)); err != nil || kept == nil {
+			t.Errorf("the account that undo removed has no record (%v)", err)
+		}
+		return txn.Set(idKey(keyTx, id), old)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok, err := s.l.FindTx(id); ok || err != nil {
+		t.Errorf("a stale index record: found %v, %v", ok, err)
+	}
+	s.reopen()
+	s.tip("b2")
+}
+
+// A first start writes a large genesis in several commits. Killed after any of them, or out of room before any, it
+// opens later.
+func TestFirstStartOfALargeGenesis(t *testing.T) {
+	g := chaintest.Genesis(func(g *chain.Genesis) {
+		g.BodyLimit = 1 << 16
+		for i := range 60_000 {
+			a := chain.Account{0: byte(i), 1: byte(i >> 8), 2: 1}
+			g.Balances = append(g.Balances, chain.GenesisBalance{Account: a, Balance: 1})
+		}
+	})
+	var copies []string
+	cfg := Config{Genesis: g, Dir: t.TempDir(), FreeSpace: plenty}
+	cfg.afterCommit = func() { copies = append(copies, copyDir(t, cfg.Dir)) }
+	l, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if len(copies) < 2 {
+		t.Fatalf("%d commits: not large enough to show anything", len(copies))
+	}
+	for i, dir := range copies {
+		l, err := Open(Config{Genesis: g, Dir: dir, FreeSpace: plenty})
+		if err != nil {
+			t.Fatalf("killed after commit %d: %v", i+1, err)
+		}
+		l.Close()
+	}
+	for room := range len(copies) + 1 { // looks at the disk that find room: one at Open, one a commit
+		looks := 0
+		_, err := Open(Config{Genesis: g, Dir: t.TempDir(), FreeSpace: func(string) (uint64, error) {
+			if looks++; looks > room {
+				return 0, nil
+			}
+			return plenty("")
+		}})
+		var low *LowSpaceError
+		if !errors.As(err, &low) {
+			t.Errorf("no room after %d looks: %v", room, err)
+		}
+	}
+}
