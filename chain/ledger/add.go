@@ -26,7 +26,8 @@ type InvalidBlock struct {
 
 // Add stores bodies, in any order, and moves the tip to the heaviest complete valid branch. Their headers must be
 // stored: ErrUnknownParent otherwise, and nothing is stored. Known bodies and bodies of blocks known to be invalid
-// are passed over. Any other error is ours; the Result says what was done before it.
+// are passed over. *DeepReorgError raises an alarm but stops nothing: all else was done. Any other error is ours; the
+// Result says what was done before it.
 func (l *Ledger) Add(blocks []chain.CheckedBlock) (Result, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -55,7 +56,10 @@ func (l *Ledger) Add(blocks []chain.CheckedBlock) (Result, error) {
 		l.unsettled = true
 		return res, err
 	}
-	return res, l.settle(&res, linked, seen)
+	if err = l.settle(&res, linked, seen); err == nil && res.Deep != nil {
+		err = res.Deep
+	}
+	return res, err
 }
 
 // storeBodies stores bodies and returns the entries that became linked.

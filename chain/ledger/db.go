@@ -20,8 +20,10 @@ import (
 //	'i' id                        why the block is invalid, text
 //	'n' height u32                id of the block there on the validated best chain
 //	'u' height u32 ‖ piece u16    undo of the block there
-//	'a' account                   balance u64 | nonce u64
+//	'a' account                   balance u64 | nonce u64; both 0 where undo removed the account
 //	't' txid                      height u32 | index u32 | offset u32 | length u32, on the validated best chain
+//
+// Reverts and undo's pruning delete records to save room; nothing depends on a deletion having happened.
 const (
 	keyMeta    = 'm'
 	keyHeader  = 'h'

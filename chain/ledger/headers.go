@@ -289,8 +289,9 @@ type Want struct {
 }
 
 // Wanted lists bodies not held, of branches with more work than the tip: heaviest branch first, ascending height,
-// each once. Of each branch sizes sum to at most maxBytes (its first body is always there), so that a branch whose
-// bodies nobody delivers hides no other; at most 2,048 bodies of each of at most 8 branches.
+// each once. Of each branch sizes, each with 512 bytes for the asking, sum to at most maxBytes (its first body is
+// always there), so that a branch whose bodies nobody delivers hides no other; at most 2,048 bodies of each of at
+// most 8 branches.
 func (l *Ledger) Wanted(maxBytes int) []Want {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -315,6 +316,7 @@ func (l *Ledger) Wanted(maxBytes int) []Want {
 const (
 	maxWanted   = 2048 // bodies of one branch
 	maxBranches = 8
+	wantCost    = 512 // bytes a wanted body counts beside its own, so that empty ones aren't free
 )
 
 func (l *Ledger) wanted(maxBytes int) []*entry {
@@ -327,10 +329,10 @@ func (l *Ledger) wanted(maxBytes int) []*entry {
 		}
 		left, first := int64(maxBytes), len(out)
 		take := func(e *entry) bool {
-			if n := len(out) - first; n > 0 && int64(e.bodySize) > left || n == maxWanted {
+			if n := len(out) - first; n > 0 && int64(e.bodySize)+wantCost > left || n == maxWanted {
 				return false
 			}
-			left -= int64(e.bodySize)
+			left -= int64(e.bodySize) + wantCost
 			out = append(out, e)
 			return true
 		}

@@ -67,7 +67,7 @@ func TestWantedAndHeld(t *testing.T) {
 			t.Fatalf("held %v, want %v", got, want)
 		}
 	}
-	size := int(s.Get("c1").Header.BodySize)
+	size := int(s.Get("c1").Header.BodySize) + wantCost
 	check(1<<20, "c1", "c2", "c3", "c4", "c5", "b1", "b2", "b3", "b4", "d1")
 	check(0, "c1", "b1") // the first of each branch, whatever its size; d leaves c above c1
 	check(2*size, "c1", "c2", "b1", "b2", "d1")
@@ -85,7 +85,11 @@ func TestWantedAndHeld(t *testing.T) {
 	check(1 << 20)
 	s.bare("c5", "e", 200)
 	for i := 1; i <= 199; i += 2 {
-		s.bodies(s.name(s.l.headers[5+i].id))
+		s.bodies(s.name(s.l.headers[5+i].id)) // e1, e3, … e199
+	}
+	s.bare("e200", "f", 2100)
+	if got := s.wants(1 << 30); len(got) != maxWanted || got[0] != "e2" || got[100] != "f1" {
+		t.Fatalf("%d wanted from %s", len(got), got[0])
 	}
 	got := s.l.Held()
 	if len(got) != 64 || got[0] != (Range{1, 6}) || got[63] != (Range{5 + 127, 5 + 127}) {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -187,11 +188,19 @@ func TestLowSpaceAtOpen(t *testing.T) {
 	wantErr(t, err, err, s.cfg.Dir, "512 MiB")
 }
 
-// A memtable larger than the present one was left behind by a crash.
+// A crash left the log of a larger memtable than the present one; its records don't fit the present one.
 func TestSmallerMemTableAfterCrash(t *testing.T) {
 	dir := t.TempDir()
-	s := newScene(t, func(c *Config) { c.Dir, c.FreeSpace, c.MemTable = dir, plenty, 16<<20 })
+	s := newScene(t, func(c *Config) { c.Dir, c.FreeSpace, c.MemTable = dir, plenty, 32<<20 })
 	s.add(s.chain("genesis", "a", 3)...)
+	for i := range 30 {
+		err := s.l.db.Update(func(txn *badger.Txn) error {
+			return txn.Set([]byte{'?', byte(i)}, bytes.Repeat([]byte{1}, pieceSize))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.cfg.Dir, s.cfg.MemTable = copyDir(t, dir), 0
 	s.l.Close()
 	s.open()
