@@ -104,7 +104,7 @@ func (m *model) add() {
 	for range rapid.IntRange(1, 4).Draw(m.rt, "batch") {
 		txs = append(txs, m.draw())
 	}
-	worth := m.pool.Worth(txs[0].Tx(), len(txs[0].Raw()), m.height(), m.accs[txs[0].Tx().From], true)
+	worth := m.pool.Worth(txs[0].Tx(), txs[0].Raw(), m.height(), m.accs)
 	results := m.pool.Add(m.height(), m.accs, txs)
 	if worth != nil && results[0].Err == nil {
 		m.rt.Fatalf("Worth refused what Add took: %v", worth)

@@ -100,7 +100,7 @@ func (p *Pool) add(r *Result, height uint64, accs chain.Accounts, c *chain.Check
 	if err := p.plain(t, height, a.state); err != nil {
 		return err
 	}
-	if err := p.paysForNew(c, accs); err != nil {
+	if err := p.paysForNew(c.Tx(), len(c.Raw()), accs); err != nil {
 		return err
 	}
 	old := a.at(t.Nonce)
@@ -145,12 +145,11 @@ func (p *Pool) plain(t *chain.Tx, height uint64, s chain.AccountState) error {
 
 // paysForNew is fee ≥ min_fee_rate × length + account_price × recipients absent from accs. The first part is rule
 // T2, checked already.
-func (p *Pool) paysForNew(c *chain.CheckedTx, accs chain.Accounts) error {
+func (p *Pool) paysForNew(t *chain.Tx, size int, accs chain.Accounts) error {
 	price := p.g.AccountPrice
 	if price == 0 {
 		return nil
 	}
-	t := c.Tx()
 	created := map[chain.Account]struct{}{}
 	for i := range t.Outputs {
 		to := t.Outputs[i].To
@@ -158,28 +157,33 @@ func (p *Pool) paysForNew(c *chain.CheckedTx, accs chain.Accounts) error {
 			created[to] = struct{}{}
 		}
 	}
-	left := t.Fee - p.g.MinFee(len(c.Raw()))
+	left := t.Fee - min(t.Fee, p.g.MinFee(size))
 	if n := uint64(len(created)); n > 0 && left/n < price {
 		return fmt.Errorf("%w: it creates %d accounts at %d knots each, the fee leaves %d for that", ErrCreateFee, n, price, left)
 	}
 	return nil
 }
 
-// Worth is the cheap filter before signatures are checked: whether a transaction of so many bytes could be admitted
-// with this account state of its sender on the tip of this height. nil promises nothing. It is no judgement: a
-// Refusal leaves no trace, and min_fee_rate is left to chain.CheckTxs.
-func (p *Pool) Worth(t *chain.Tx, size int, height uint64, acc chain.AccountState, exists bool) error {
-	if !exists {
-		acc = chain.AccountState{}
-	}
+// Worth is the cheap filter before signatures are checked: whether an encoded transaction could be admitted with
+// these accounts (its sender and recipients) on the tip of this height. nil promises nothing. It is no judgement: a
+// Refusal leaves no trace, and min_fee_rate is left to chain.CheckTxs. A transaction that is pooled under another
+// signature is ErrKnown.
+func (p *Pool) Worth(t *chain.Tx, raw []byte, height uint64, accs chain.Accounts) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	acc, size := accs[t.From], len(raw)
 	next := acc.Nonce
 	a := p.accounts[t.From]
 	if a != nil {
+		if old := a.at(t.Nonce); old != nil && old.tx.ID() == chain.TxIDOf(p.g.NetworkID(), raw) {
+			return ErrKnown
+		}
 		acc, next = a.state, a.next()
 	}
 	if err := p.plain(t, height, acc); err != nil {
+		return err
+	}
+	if err := p.paysForNew(t, size, accs); err != nil {
 		return err
 	}
 	if a != nil {

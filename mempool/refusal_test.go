@@ -52,7 +52,7 @@ func TestRefusals(t *testing.T) {
 			tx.Outputs = append([]chain.Output(nil), good.Outputs...)
 			c.edit(&tx)
 			txs := chaintest.Check(w.g, alice.Sign(w.g, tx, 0))
-			worth := p.Worth(txs[0].Tx(), len(txs[0].Raw()), 1, w.accs[alice.Account], true)
+			worth := p.Worth(txs[0].Tx(), txs[0].Raw(), 1, w.accs)
 			r := p.Add(1, w.accs, txs)[0]
 			if c.want != "" && !errors.Is(r.Err, c.want) || c.want == "" && r.Err != nil {
 				t.Fatalf("got %v, want %q", r.Err, c.want)
@@ -89,10 +89,10 @@ func TestKnownAndStale(t *testing.T) {
 	if r := p.Add(1, w.accs, []chain.CheckedTx{tx}); kind(r[0].Err) != ErrStale {
 		t.Fatalf("mined one added again: %v", r[0].Err)
 	}
-	if err := p.Worth(tx.Tx(), 159, 1, w.accs[a], true); kind(err) != ErrStale {
+	if err := p.Worth(tx.Tx(), tx.Raw(), 1, w.accs); kind(err) != ErrStale {
 		t.Fatalf("Worth says %v", err)
 	}
-	if err := p.Worth(tx.Tx(), 159, 1, chain.AccountState{}, false); kind(err) != ErrFunds {
+	if err := p.Worth(tx.Tx(), tx.Raw(), 1, nil); kind(err) != ErrFunds {
 		t.Fatalf("an account that doesn't exist: Worth says %v", err)
 	}
 	// Accounts read before the last Update are refused as such, whatever they say.

@@ -225,7 +225,7 @@ func TestEviction(t *testing.T) {
 	s.add(a0, a1, a2, b0, b1, c0)
 	poor := s.pay(d, a, 0, 558, 1) // beats 400 by less than min_fee_rate a byte
 	s.refuse(ErrFull, poor)
-	if err := s.pool.Worth(poor.Tx(), 159, 0, s.accs[d], true); kind(err) != ErrFull {
+	if err := s.pool.Worth(poor.Tx(), poor.Raw(), 0, s.accs); kind(err) != ErrFull {
 		t.Fatalf("Worth says %v", err)
 	}
 	if r := s.add(s.pay(d, a, 0, 559, 1))[0]; !slices.Equal(r.Dropped, []Drop{{a2.ID(), ReasonEvicted}}) {

@@ -69,8 +69,7 @@ func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult {
 	worth := open[:0]
 	var rawsLeft [][]byte
 	for _, i := range open {
-		acc, exists := accs[txs[i].From]
-		if out[i].Err = n.pool.Worth(&txs[i], len(raws[i]), tip.Header.Height, acc, exists); out[i].Err == nil {
+		if out[i].Err = n.pool.Worth(&txs[i], raws[i], tip.Header.Height, accs); out[i].Err == nil {
 			worth, rawsLeft = append(worth, i), append(rawsLeft, raws[i])
 		}
 	}
@@ -156,15 +155,13 @@ func (n *Node) AcceptHeader(h chain.Header, body []byte) error {
 		return errLowWork
 	}
 	if n.early(&h) {
-		if h.Bits == n.g.NextBits(&parent) {
-			n.parked.add(id, chain.Block{Header: h, Body: body})
-		}
+		n.park(&parent, chain.Block{Header: h, Body: body})
 		return p2p.ErrTooEarly
 	}
 	if _, err := n.AddHeaders([]chain.Header{h}); err != nil {
 		return err
 	}
-	if body != nil {
+	if body != nil && !n.ledger.Info(id).Body {
 		if err := chain.CheckBody(&h, body); err != nil {
 			return err // this sender put a wrong body beside the header
 		}
@@ -186,23 +183,31 @@ func enoughWork(bits, ours uint32) bool {
 
 // AddHeaders checks and stores headers in order and returns how many leading ones are stored. Errors are as the
 // ledger's; a fault of ours stops the node.
-func (n *Node) AddHeaders(hs []chain.Header) (int, error) {
+func (n *Node) AddHeaders(hs []chain.Header) (int, error) { return n.addDue(hs, n.ledger.AddHeaders) }
+
+// AddHeadersProven is AddHeaders for a branch whose end has been shown to have enough work to be kept.
+func (n *Node) AddHeadersProven(hs []chain.Header) (int, error) {
+	return n.addDue(hs, n.ledger.AddHeadersProven)
+}
+
+// addDue adds the leading headers that are not too far ahead of the clock.
+func (n *Node) addDue(hs []chain.Header, add func([]chain.Header) (int, error)) (int, error) {
 	for i := range hs {
 		if n.early(&hs[i]) {
-			k, err := n.addHeaders(hs[:i])
+			k, err := n.addHeaders(hs[:i], add)
 			if err == nil {
 				err = p2p.ErrTooEarly
 			}
 			return k, err
 		}
 	}
-	return n.addHeaders(hs)
+	return n.addHeaders(hs, add)
 }
 
-func (n *Node) addHeaders(hs []chain.Header) (int, error) {
+func (n *Node) addHeaders(hs []chain.Header, add func([]chain.Header) (int, error)) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	k, err := n.ledger.AddHeaders(hs)
+	k, err := add(hs)
 	if err = headerFault(err); isOurs(err) {
 		n.ours(err)
 	}
@@ -214,8 +219,21 @@ func (n *Node) early(h *chain.Header) bool {
 	return h.Time < chain.TimeLimit && time.UnixMilli(int64(h.Time)).After(time.Now().Add(tooFar(n.g)))
 }
 
-// maxParked bounds the headers that wait for the clock; each took a block's work to make.
-const maxParked = 256
+const (
+	maxParked = 256       // headers that wait for the clock; each took a block's work near the tip to make
+	maxWait   = time.Hour // a header due later than this is forgotten: it comes again when it is due
+)
+
+// park keeps a block until it is due, if it is near the tip, not too far ahead and otherwise in order.
+func (n *Node) park(parent *chain.State, b chain.Block) {
+	due := time.UnixMilli(int64(b.Header.Time))
+	if b.Header.Bits != n.g.NextBits(parent) || due.After(time.Now().Add(maxWait)) ||
+		parent.Header.Height+relayDepth < n.ledger.Tip().Header.Height ||
+		b.Body != nil && chain.CheckBody(&b.Header, b.Body) != nil {
+		return
+	}
+	n.parked.add(b.Header.ID(), b)
+}
 
 // parked holds blocks whose time is too far ahead, until they are due.
 type parked struct {
@@ -229,7 +247,7 @@ func (p *parked) add(id chain.BlockID, b chain.Block) {
 	if p.byID == nil {
 		p.byID = map[chain.BlockID]chain.Block{}
 	}
-	if len(p.byID) < maxParked {
+	if _, known := p.byID[id]; !known && len(p.byID) < maxParked {
 		p.byID[id] = b
 	}
 }

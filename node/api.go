@@ -97,6 +97,8 @@ func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) 
 
 func (a *api) hint(s *rpc.NodeStatus) string {
 	switch {
+	case a.n.deep.Load() != nil:
+		return "this node can't follow the heaviest chain: stop it, move its data directory away, and start it again"
 	case s.Peers.In+s.Peers.Out == 0 && len(a.n.cfg.Bootstrap) == 0:
 		return "no peers: start with --bootstrap MULTIADDR, or give others this node's address: " + first(s.Listen)
 	case s.Peers.In+s.Peers.Out == 0:
@@ -125,12 +127,17 @@ func (a *api) health() rpc.Health {
 	}
 	stale := 30 * time.Duration(n.g.Spacing) * time.Millisecond
 	skew := n.medianSkew()
+	following := rpc.Check{Name: "heaviest chain", OK: true, Detail: "followed"}
+	if deep := n.deep.Load(); deep != nil {
+		following = rpc.Check{Name: "heaviest chain", Detail: deep.Error()}
+	}
 	return rpc.Health{
 		Live: []rpc.Check{{Name: "process", OK: true}},
 		Ready: []rpc.Check{
 			{Name: "peers", OK: peers > 0, Detail: fmt.Sprintf("%d connected", peers)},
 			{Name: "synced", OK: behind <= 2, Detail: fmt.Sprintf("%d blocks behind", behind)},
 			{Name: "tip age", OK: n.tipAge() < stale, Detail: n.tipAge().Round(time.Second).String()},
+			following,
 			{Name: "clock", OK: skew.Abs() < 5*time.Second, Detail: fmt.Sprintf("%v from the peers' median", skew.Round(time.Millisecond))},
 		},
 	}

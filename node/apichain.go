@@ -60,8 +60,12 @@ func (a *api) chainBlock(_ context.Context, p rpc.ChainBlockParams) (rpc.ChainBl
 	return out, nil
 }
 
-// confirmations of a block at a height of the best chain: tip height − its height + 1.
-func (a *api) confirmations(height uint64) uint64 { return a.n.ledger.Tip().Header.Height - height + 1 }
+// confirmations of a block at a height of the best chain: tip height − its height + 1; 0 if the tip has meanwhile
+// fallen below it.
+func (a *api) confirmations(height uint64) uint64 {
+	tip := a.n.ledger.Tip().Header.Height
+	return tip + 1 - min(height, tip+1)
+}
 
 func (a *api) chainBlocks(_ context.Context, p rpc.ChainBlocksParams) (rpc.ChainBlocks, error) {
 	var out rpc.ChainBlocks

@@ -28,7 +28,7 @@ func (a *api) txSubmit(_ context.Context, raws [][]byte) ([]rpc.Submitted, error
 			out[i].TxID = chain.TxIDOf(n.g.NetworkID(), raws[i])
 		}
 		if res.Err != nil && !errors.Is(res.Err, mempool.ErrKnown) {
-			if s, err := a.status(out[i].TxID, rpc.DefaultConfirmations); err == nil && s.State == rpc.TxIncluded {
+			if s, err := a.standing(out[i].TxID); err == nil && s.State != rpc.TxUnknown {
 				out[i].State, out[i].Known = s.State, true // submitting again is no error
 				continue
 			}
@@ -66,15 +66,27 @@ func (a *api) txStatus(ctx context.Context, p rpc.TxStatusParams) (rpc.TxStatus,
 	if depth == 0 {
 		depth = rpc.DefaultConfirmations
 	}
-	s, err := a.status(p.TxID, depth)
+	s, err := a.status(ctx, p.TxID, depth)
 	if err == nil && p.AskPeers {
 		s.Peers = a.askPeers(ctx, p.TxID)
 	}
 	return s, err
 }
 
-func (a *api) status(id chain.TxID, depth uint64) (rpc.TxStatus, error) {
+// status is where a transaction stands. What it says of chain and pool is of one moment: between a reorg and the pool's
+// following it, a payment would seem to be in neither.
+func (a *api) status(ctx context.Context, id chain.TxID, depth uint64) (rpc.TxStatus, error) {
+	s, err := a.standing(id)
+	if err != nil || s.State != rpc.TxUnknown {
+		return s, err
+	}
+	return a.fate(ctx, s, depth)
+}
+
+func (a *api) standing(id chain.TxID) (rpc.TxStatus, error) {
 	n := a.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	s := rpc.TxStatus{TxID: id, State: rpc.TxUnknown}
 	loc, raw, ok, err := n.ledger.FindTx(id)
 	if err != nil {
@@ -97,11 +109,11 @@ func (a *api) status(id chain.TxID, depth uint64) (rpc.TxStatus, error) {
 		s.Tx = &t
 		return s, err
 	}
-	return a.fate(s, depth)
+	return s, nil
 }
 
 // fate is what became of a transaction that is neither in a block nor in the pool, if this node remembers it.
-func (a *api) fate(s rpc.TxStatus, depth uint64) (rpc.TxStatus, error) {
+func (a *api) fate(ctx context.Context, s rpc.TxStatus, depth uint64) (rpc.TxStatus, error) {
 	n := a.n
 	fate, ok := n.pool.Fate(s.TxID)
 	if !ok {
@@ -113,45 +125,52 @@ func (a *api) fate(s rpc.TxStatus, depth uint64) (rpc.TxStatus, error) {
 		s.State = rpc.TxExpired
 		s.Never = tip-uint64(fate.ValidUntil) >= depth // block valid_until + 1 has that many confirmations
 	}
-	rival, height, err := a.rival(fate.From, fate.Nonce, depth)
-	if err != nil || rival == nil {
+	rival, taken, deep, err := a.rival(ctx, fate.From, fate.Nonce)
+	if err != nil || !taken {
 		return s, err
 	}
 	s.State, s.Rival = rpc.TxReplaced, rival
-	s.Never = s.Never || height > 0 && a.confirmations(height) >= depth
+	s.Never = s.Never || deep >= depth
 	return s, nil
 }
 
 // maxRivalScan bounds the blocks looked through for who took a nonce.
 const maxRivalScan = 1000
 
-// rival finds the transaction of the best chain with this sender and nonce among the last blocks, its height too.
-func (a *api) rival(from chain.Account, nonce, depth uint64) (*chain.TxID, uint64, error) {
+// rival tells whether the best chain took this sender's nonce, by which transaction and with how many confirmations.
+// One that lies deeper than the blocks looked through isn't named, but is known to be at least that deep.
+func (a *api) rival(ctx context.Context, from chain.Account, nonce uint64) (id *chain.TxID, taken bool, depth uint64, err error) {
 	tip, accs, err := a.n.ledger.Accounts([]chain.Account{from})
 	if err != nil || accs[from].Nonce <= nonce {
-		return nil, 0, err
+		return nil, false, 0, err
 	}
-	for h, k := tip.Header.Height, 0; h > 0 && k < maxRivalScan; h, k = h-1, k+1 {
-		_, id, ok, err := a.n.ledger.HeaderAt(h)
-		if err != nil || !ok {
-			return nil, 0, err
+	for h := tip.Header.Height; h > 0; h-- {
+		if depth = tip.Header.Height - h + 1; depth > maxRivalScan {
+			return nil, true, maxRivalScan, nil
 		}
-		body, ok, err := a.n.ledger.Body(id)
+		if err := ctx.Err(); err != nil {
+			return nil, true, 0, err
+		}
+		_, block, ok, err := a.n.ledger.HeaderAt(h)
 		if err != nil || !ok {
-			return nil, 0, err
+			return nil, true, 0, err
+		}
+		body, ok, err := a.n.ledger.Body(block)
+		if err != nil || !ok {
+			return nil, true, 0, err
 		}
 		raws, err := chain.SplitBody(body)
 		if err != nil {
-			return nil, 0, err
+			return nil, true, 0, err
 		}
 		for _, raw := range raws {
 			if t, _, err := chain.DecodeTx(raw); err == nil && t.From == from && t.Nonce == nonce {
 				txid := chain.TxIDOf(a.n.g.NetworkID(), raw)
-				return &txid, h, nil
+				return &txid, true, depth, nil
 			}
 		}
 	}
-	return nil, 0, nil
+	return nil, true, depth, nil
 }
 
 // askTimeout bounds the wait for peers' words.

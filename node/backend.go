@@ -18,9 +18,6 @@ func (n *Node) Tip() chain.State         { return n.ledger.Tip() }
 func (n *Node) BestHeader() chain.State  { return n.ledger.BestHeader() }
 func (n *Node) Locator() []chain.BlockID { return n.ledger.Locator() }
 
-// AddHeadersProven is AddHeaders without the floor of work.
-func (n *Node) AddHeadersProven(hs []chain.Header) (int, error) { return n.AddHeaders(hs) }
-
 // AddBodies is Import under the name the network knows.
 func (n *Node) AddBodies(blocks []chain.Block) error { return n.Import(blocks) }
 
@@ -128,8 +125,11 @@ func (n *Node) Observe(ev p2p.Event) {
 
 // headerFault translates the ledger's sentinels to those the network knows.
 func headerFault(err error) error {
-	if errors.Is(err, ledger.ErrInvalidAncestor) {
+	switch {
+	case errors.Is(err, ledger.ErrInvalidAncestor):
 		return p2p.ErrInvalidAncestor
+	case errors.Is(err, ledger.ErrLowWork):
+		return p2p.ErrLowWork
 	}
 	return err
 }
@@ -137,7 +137,7 @@ func headerFault(err error) error {
 // isOurs reports an error about a header that is neither the sender's fault nor nobody's: the disk's.
 func isOurs(err error) bool {
 	var rule *chain.RuleError
-	for _, known := range []error{chain.ErrUnknownParent, chain.ErrUpgrade, p2p.ErrTooEarly, p2p.ErrInvalidAncestor, p2p.ErrKnown} {
+	for _, known := range []error{chain.ErrUnknownParent, chain.ErrUpgrade, p2p.ErrTooEarly, p2p.ErrInvalidAncestor, p2p.ErrLowWork, p2p.ErrKnown} {
 		if errors.Is(err, known) {
 			return false
 		}

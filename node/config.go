@@ -29,6 +29,7 @@ type Config struct {
 
 	Host      p2p.Host                         // nil makes a real one from Listen
 	FreeSpace func(dir string) (uint64, error) // nil asks the file system
+	undoKeep  int                              // tests: see ledger.Config
 }
 
 // ErrNoMiner refuses to mine for nobody.

@@ -54,10 +54,6 @@ func (n *Node) add(blocks []chain.CheckedBlock) error {
 		return nil
 	case errors.Is(err, chain.ErrUnknownParent):
 		return err
-	case errors.Is(err, ledger.ErrDeepReorg):
-		n.log.Error("a heavier chain forks deeper than this node can undo: it must sync again", "err", err)
-		n.events.add(rpc.Event{Kind: "node.alarm", Reason: err.Error()})
-		return nil
 	default:
 		n.ours(err)
 		return err
@@ -71,6 +67,7 @@ func (n *Node) settle(res ledger.Result) {
 		n.events.add(rpc.Event{Kind: "block.invalid", ID: bad.ID.String(), Height: bad.Height, Reason: bad.Err.Error()})
 		n.metrics.invalidBlocks.Inc()
 	}
+	n.deepReorg(res.Deep)
 	ch := res.Change
 	if len(ch.Applied) == 0 && len(ch.Reverted) == 0 {
 		return
@@ -97,6 +94,16 @@ func (n *Node) settle(res ledger.Result) {
 		}
 		n.net.PublishTxs(raws)
 	}
+}
+
+// deepReorg raises the alarm once for each branch that can't be followed, and keeps it for status and health.
+func (n *Node) deepReorg(deep *ledger.DeepReorgError) {
+	before := n.deep.Swap(deep)
+	if deep == nil || before != nil && before.Fork == deep.Fork {
+		return
+	}
+	n.log.Error("this node can't follow the heaviest chain", "err", deep)
+	n.events.add(rpc.Event{Kind: "node.alarm", ID: deep.ID.String(), Height: deep.Height, Reason: deep.Error()})
 }
 
 func (n *Node) report(ch chain.Change, tip *chain.State) {

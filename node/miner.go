@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"quipu/chain"
@@ -134,6 +135,11 @@ func (n *Node) mined(h chain.Header, txs []chain.CheckedTx) error {
 	err := n.add([]chain.CheckedBlock{block})
 	n.mu.Unlock()
 	if err != nil {
+		return err
+	}
+	if !n.ledger.Info(block.ID()).Validated {
+		err := fmt.Errorf("own block %s at height %d is invalid: a template must never be", block.ID(), h.Height)
+		n.ours(err)
 		return err
 	}
 	n.metrics.mined.Inc()

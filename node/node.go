@@ -45,8 +45,9 @@ type Node struct {
 
 	hashes, hashRate, blocksMined atomic.Uint64 // the miner's: tried, tried in the last second, found
 
-	fault chan error    // one error that is ours and stops Run: a disk fault
-	quit  chan struct{} // one request to stop cleanly
+	deep  atomic.Pointer[ledger.DeepReorgError] // a heavier chain that can't be followed, nil if none
+	fault chan error                            // one error that is ours and stops Run: a disk fault
+	quit  chan struct{}                         // one request to stop cleanly
 }
 
 // New opens the data directory, the ledger, the pool, the network and the API's listener, in this order. On an
@@ -67,6 +68,7 @@ func New(cfg Config) (n *Node, err error) {
 	}
 	n.ledger, err = ledger.Open(ledger.Config{
 		Dir: cfg.path("chain"), Genesis: cfg.Genesis, MemTable: cfg.MemTable, FreeSpace: cfg.FreeSpace, Log: cfg.Log,
+		UndoKeep: cfg.undoKeep,
 	})
 	if err != nil {
 		return nil, err

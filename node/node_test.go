@@ -6,8 +6,10 @@ import (
 	"time"
 
 	"quipu/chain"
+	"quipu/chain/bip340"
 	"quipu/chain/chaintest"
 	"quipu/mempool"
+	"quipu/rpc"
 )
 
 // Two nodes, one of them mining: a payment handed to the other is verified by both, mined, and gives both the same
@@ -158,4 +160,88 @@ func checkFault(t *testing.T, name string, err, want error, fault bool) {
 	if !errors.Is(err, want) || errors.As(err, &broken) != fault {
 		t.Errorf("%s: %v; want %v, sender's fault %v", name, err, want, fault)
 	}
+}
+
+// A payment signed a second time has another signature and the same txid: it is the one that waits already.
+func TestResignedPaymentIsKnown(t *testing.T) {
+	g := worldGenesis(1)
+	inWorld(t, g, func(w *world) {
+		n := w.start(nil)
+		a := &api{n: n}
+		tx := alice.Pay(g, 0, 0, chaintest.To(bob, 1))
+		id := tx.ID(g.NetworkID())
+		for i, again := range []chain.Tx{tx, tx, resign(t, tx, id)} {
+			got, err := a.txSubmit(t.Context(), [][]byte{chaintest.Raw(again)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got[0].TxID != id || got[0].State != rpc.TxPending || got[0].Known != (i > 0) || got[0].Error != nil {
+				t.Errorf("submitted %d times: %+v", i+1, got[0])
+			}
+		}
+	})
+}
+
+func resign(t *testing.T, tx chain.Tx, id chain.TxID) chain.Tx {
+	t.Helper()
+	sig, err := bip340.Sign(&alice.Secret, id[:], &[32]byte{1})
+	if err != nil || sig == tx.Signature {
+		t.Fatalf("no second signature (%v)", err)
+	}
+	tx.Signature = sig
+	return tx
+}
+
+// What never becomes due, stands far below the tip, or comes with a wrong body takes no room among the parked.
+func TestParkingIsForWhatWillBeDue(t *testing.T) {
+	g := worldGenesis(1)
+	inWorld(t, g, func(w *world) {
+		n := w.start(nil)
+		gen := chaintest.New(g)
+		later := gen.Next("later", nil, chaintest.At(2*3600_000))
+		wrong := gen.SetTip("genesis").Next("wrong", nil, chaintest.At(15_000))
+		soon := gen.SetTip("genesis").Next("soon", nil, chaintest.At(15_001))
+		n.AcceptHeader(later.Header, []byte{})
+		n.AcceptHeader(wrong.Header, chaintest.Raw(alice.Pay(g, 0, 0, chaintest.To(bob, 1))))
+		n.AcceptHeader(soon.Header, []byte{})
+		if len(n.parked.byID) != 1 {
+			t.Errorf("%d parked, want the one that is due soon with its own body", len(n.parked.byID))
+		}
+	})
+}
+
+// A heavier branch that leaves the chain below what can be undone isn't followed, and everybody is told.
+func TestDeepReorgRaisesTheAlarm(t *testing.T) {
+	g := worldGenesis(1)
+	inWorld(t, g, func(w *world) {
+		n := w.start(func(c *Config) { c.undoKeep = 4 })
+		gen := chaintest.New(g)
+		feed := func(blocks []*chaintest.Block) {
+			for _, b := range blocks {
+				if _, err := n.AddHeaders([]chain.Header{b.Header}); err != nil {
+					t.Fatal(err)
+				}
+				if err := n.Import([]chain.Block{b.Block}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		time.Sleep(time.Minute) // virtual: the blocks below are in the past
+		feed(gen.Chain("a", 10, nil))
+		gen.Miner = bob.Account
+		feed(gen.SetTip("genesis").Chain("b", 11, nil))
+		if n.Tip().ID != gen.Get("a10").ID() {
+			t.Errorf("tip at height %d is not a10", n.Tip().Header.Height)
+		}
+		alarms := 0
+		all, _ := n.events.since(0)
+		for _, e := range all {
+			if e.Kind == "node.alarm" {
+				alarms++
+			}
+		}
+		if n.deep.Load() == nil || alarms != 1 {
+			t.Errorf("deep %v, %d alarms", n.deep.Load(), alarms)
+		}
+	})
 }
