@@ -348,7 +348,7 @@ func randomTree(r *rand.Rand, g *chain.Genesis, gen *chaintest.Gen, keys []chain
 			switch wrong := r.IntN(40); {
 			case wrong == 0:
 				tx.Nonce++
-			case wrong == 1:
+			case wrong == 1 && s.Balance > 0: // an amount of 0 would be no checked transaction
 				tx.Outputs[0].Amount = s.Balance
 			case wrong == 2:
 				tx.Fee = g.MinFee(tx.Size()) // pays for no account
