@@ -29,11 +29,11 @@ func (n *Node) Import(blocks []chain.Block) error {
 		case chain.WrongBody(err): // says nothing of the block; who served it is charged where it was fetched
 		case errors.As(err, &broken):
 			res, err := n.ledger.MarkInvalid(blocks[i].Header.ID(), broken)
-			if err != nil {
+			n.settle(res)
+			if err != nil && !tooDeep(err) {
 				n.ours(err)
 				return err
 			}
-			n.settle(res)
 		default:
 			n.ours(err)
 			return err
@@ -50,7 +50,7 @@ func (n *Node) add(blocks []chain.CheckedBlock) error {
 	res, err := n.ledger.Add(blocks)
 	n.settle(res) // also on an error: what was applied before it stays applied
 	switch {
-	case err == nil:
+	case err == nil || tooDeep(err):
 		return nil
 	case errors.Is(err, chain.ErrUnknownParent):
 		return err
@@ -94,6 +94,12 @@ func (n *Node) settle(res ledger.Result) {
 		}
 		n.net.PublishTxs(raws)
 	}
+}
+
+// tooDeep reports the error of a heavier branch that can't be followed: settle raises the alarm, the node goes on.
+func tooDeep(err error) bool {
+	var deep *ledger.DeepReorgError
+	return errors.As(err, &deep)
 }
 
 // deepReorg raises the alarm once for each branch that can't be followed, and keeps it for status and health.
