@@ -67,6 +67,8 @@ func (n *honest) AcceptHeader(h chain.Header, body []byte) error {
 	return n.AddBodies([]chain.Block{{Header: h, Body: body}})
 }
 
+func (n *honest) AddHeadersProven(hs []chain.Header) (int, error) { return n.AddHeaders(hs) }
+
 func (n *honest) AddHeaders(hs []chain.Header) (int, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
