@@ -137,7 +137,7 @@ func (n *Node) mined(h chain.Header, txs []chain.CheckedTx) error {
 	if err != nil {
 		return err
 	}
-	if !n.ledger.Info(block.ID()).Validated {
+	if n.ledger.Info(block.ID()).Invalid { // losing a tie to a block that came first is no fault
 		err := fmt.Errorf("own block %s at height %d is invalid: a template must never be", block.ID(), h.Height)
 		n.ours(err)
 		return err
