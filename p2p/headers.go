@@ -4,14 +4,50 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"quipu/chain"
 	"quipu/p2p/wire"
 )
 
-// headerSlots bounds header downloads at once: a peer that stalls holds one slot until its deadline.
-const headerSlots = 3
+// Bounds of header downloads. A peer that stalls or dawdles holds one slot until one of these ends it.
+const (
+	headerSlots   = 3
+	headerTime    = time.Minute // one holding of a slot, and one request more
+	headerAnswers = 200         // of one holding
+)
+
+// takeSlot takes a slot for header downloads if one is free. A peer that gets none is poked when one is.
+func (s *Service) takeSlot(r *remote) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.waiting = s.fetching >= headerSlots
+	if !r.waiting {
+		s.fetching++
+	}
+	return !r.waiting
+}
+
+// freeSlot gives a slot back and wakes whoever waits for one. again: r has more to show, and gets its turn after those.
+func (s *Service) freeSlot(r *remote, again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fetching--
+	woken := false
+	for _, o := range s.remotes {
+		if o.waiting {
+			o.waiting, woken = false, true
+			poke(o.heard)
+		}
+	}
+	switch {
+	case again && woken:
+		r.waiting = true
+	case again:
+		poke(r.heard)
+	}
+}
 
 // lacks reports whether a status claims a best header that we don't have and that has more work than ours.
 func (s *Service) lacks(st *wire.Status) bool {
@@ -23,57 +59,109 @@ func (s *Service) lacks(st *wire.Status) bool {
 	return !known
 }
 
-// downloadHeaders asks a peer for the headers that lead to its best one, until we have it or it has no more. The
-// last header received leads the next locator, so a branch longer than one answer is walked to its end.
+// downloadHeaders asks a peer for the headers that lead to its best one, until we have it, it has no more, or its time
+// is over. It returns at once if no slot is free.
 func (s *Service) downloadHeaders(ctx context.Context, r *remote, st wire.Status) {
-	select {
-	case s.headers <- struct{}{}:
-		defer func() { <-s.headers }()
-	case <-ctx.Done():
+	if !s.takeSlot(r) {
 		return
 	}
-	var last chain.BlockID
-	for first := true; s.lacks(&st); first = false {
-		locator := s.b.Locator()
-		if !first {
-			locator = append([]chain.BlockID{last}, locator[:min(len(locator), wire.MaxLocator-1)]...)
-		}
-		q := wire.HeadersRequest{Locator: locator, Max: wire.MaxHeaders}
-		var hs []chain.Header
-		err := s.ask(ctx, r.id, wire.NameHeaders, q.Append(nil), wire.MaxHeadersAnswer, func(b []byte) (err error) {
-			hs, err = wire.DecodeHeaders(b, wire.MaxHeaders)
-			return err
-		})
-		if err != nil {
-			if ctx.Err() == nil {
-				s.fault(r.id, aboutFrame, err)
+	again := false
+	defer func() { s.freeSlot(r, again) }()
+	again = s.headersOf(ctx, r, st)
+}
+
+// headersOf is downloadHeaders in a slot. It reports whether the peer has more to show.
+//
+// Every answer must lead higher than the one before: the locator says where that ended, and a peer that goes back more
+// than once, or whose time ends with nothing that we didn't know, only makes us busy. What is known already shows
+// nothing by itself: another peer may have brought it since it was asked for.
+func (s *Service) headersOf(ctx context.Context, r *remote, st wire.Status) (again bool) {
+	start := time.Now()
+	var last chain.State
+	back, fresh := 0, 0
+	for answers := 0; s.lacks(&st); answers++ {
+		if answers >= headerAnswers || time.Since(start) >= headerTime {
+			if fresh == 0 {
+				s.charge(r.id, Unproven, fmt.Errorf("%d answers without a new header", answers))
 			}
-			return
+			return fresh > 0
+		}
+		hs, err := s.askHeaders(ctx, r, s.locator(&last))
+		if err != nil {
+			return false
 		}
 		if len(hs) == 0 {
-			s.headersEnd(ctx, r, st)
-			return
+			s.headersEnd(r, st)
+			return false
 		}
-		s.stats.add("headers_received", uint64(len(hs)))
+		id := hs[len(hs)-1].ID()
+		_, known := s.b.Header(id)
 		_, err = s.b.AddHeaders(hs)
 		poke(s.wakeSync)
 		if err != nil {
 			s.badHeaders(r, err)
-			return
+			return false
 		}
-		s.rested(r)
-		if id := hs[len(hs)-1].ID(); id == last {
-			s.charge(r.id, Unproven, errors.New("sends the same headers again"))
-			return
-		} else {
-			last = id
+		if !known {
+			fresh++
+			s.rested(r)
 		}
+		now, ok := s.b.Header(id)
+		if !ok { // we have dropped it
+			return false
+		}
+		if now.Header.Height <= last.Header.Height {
+			if back++; back > 1 {
+				s.charge(r.id, Unproven, errors.New("sends the same headers again"))
+				return false
+			}
+		}
+		last = now
 	}
+	return false
+}
+
+// askHeaders asks for the headers after a locator, and charges the peer if it fails.
+func (s *Service) askHeaders(ctx context.Context, r *remote, locator []chain.BlockID) (hs []chain.Header, err error) {
+	q := wire.HeadersRequest{Locator: locator, Max: wire.MaxHeaders}
+	err = s.ask(ctx, r.id, wire.NameHeaders, q.Append(nil), wire.MaxHeadersAnswer, func(b []byte) (err error) {
+		hs, err = wire.DecodeHeaders(b, wire.MaxHeaders)
+		return err
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			s.fault(r.id, aboutFrame, err)
+		}
+		return nil, err
+	}
+	s.stats.add("headers_received", uint64(len(hs)))
+	return hs, nil
+}
+
+// locator is ours with the last header that the peer sent in its place by height: a branch longer than one answer is
+// walked to its end, and what another peer has brought meanwhile is not asked for again.
+func (s *Service) locator(last *chain.State) []chain.BlockID {
+	ours := s.b.Locator()
+	if last.Header.Height == 0 {
+		return ours
+	}
+	at := 0
+	for at < len(ours) {
+		if st, ok := s.b.Header(ours[at]); ok && st.Header.Height <= last.Header.Height {
+			break
+		}
+		at++
+	}
+	out := slices.Insert(slices.Clone(ours), at, last.ID)
+	if len(out) > wire.MaxLocator {
+		out = slices.Delete(out, len(out)-2, len(out)-1) // block 0 stays
+	}
+	return out
 }
 
 // headersEnd is a peer that has no more headers and whose claim is still open. It may have reorganised since: ask
 // what it says now, and rest it if that is the same.
-func (s *Service) headersEnd(ctx context.Context, r *remote, claimed wire.Status) {
+func (s *Service) headersEnd(r *remote, claimed wire.Status) {
 	s.mu.Lock()
 	now := r.status
 	s.mu.Unlock()

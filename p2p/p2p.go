@@ -120,7 +120,6 @@ type Service struct {
 
 	wg       sync.WaitGroup
 	wakeSync chan struct{} // 1 deep
-	headers  chan struct{} // slots of header downloads
 	syncNow  syncProgress  // what SyncState reports
 
 	mu        sync.Mutex
@@ -129,6 +128,7 @@ type Service struct {
 	targets   []*target
 	announced announcers
 	asked     map[chain.LeafHash]time.Time // transactions asked for lately
+	fetching  int                          // header downloads, at most headerSlots
 }
 
 // New makes the service over a host, which the caller keeps and closes. The host should be one of NewHost's: on any
@@ -143,8 +143,8 @@ func New(cfg Config, h host.Host, b Backend) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, host: h, gate: newGate(), b: b, network: b.Genesis().NetworkID(), log: cfg.Log, t: timingOf(cfg.TestNet),
-		wakeSync: make(chan struct{}, 1), headers: make(chan struct{}, headerSlots),
-		remotes: map[peer.ID]*remote{}, asked: map[chain.LeafHash]time.Time{},
+		wakeSync: make(chan struct{}, 1),
+		remotes:  map[peer.ID]*remote{}, asked: map[chain.LeafHash]time.Time{},
 	}
 	if gh, ok := h.(*gatedHost); ok {
 		s.host, s.gate = gh.Host, gh.gate

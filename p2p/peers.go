@@ -36,8 +36,9 @@ type remote struct {
 	lastSeen  time.Time
 	poolSent  time.Time // when we last showed it a window of our pool
 	repairing bool
-	jobs      int // of bodies, asked of it now
-	fails     int // in a row
+	waiting   bool // for a slot of header downloads
+	jobs      int  // of bodies, asked of it now
+	fails     int  // in a row
 	restUntil time.Time
 	bodies    uint64
 	bodyBytes uint64

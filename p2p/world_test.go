@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ type world struct {
 	net   *simnet.Simnet
 	hosts int
 	stop  []func()
+	busy  sync.WaitGroup // handlers of bare hosts
 }
 
 // node is one Service with its fake Backend.
@@ -57,6 +59,7 @@ func inWorld(t *testing.T, f func(w *world)) {
 				w.stop[i]()
 			}
 			w.net.Close()
+			w.busy.Wait()
 		}()
 		f(w)
 	})
@@ -166,6 +169,8 @@ func (w *world) liar(g *chain.Genesis, st func() wire.Status) host.Host {
 
 func (w *world) handle(h host.Host, g *chain.Genesis, name string, f func(network.Stream)) {
 	h.SetStreamHandler(protocol.ID(wire.ProtocolID(g.NetworkID(), name)), func(s network.Stream) {
+		w.busy.Add(1)
+		defer w.busy.Done()
 		defer s.Close()
 		f(s)
 	})
