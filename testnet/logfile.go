@@ -68,26 +68,32 @@ func (l *logFile) Close() error {
 	return err
 }
 
-// Tail is the last lines of a file, at most max bytes of whole lines.
+// Tail is the last lines of a file, at most max bytes of whole lines; nothing if it can't be read.
 func Tail(path string, max int64) []byte {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
+	return TailOf(f, max)
+}
+
+// TailOf is Tail of an open file. Reading on from it gives what is added later.
+func TailOf(f *os.File, max int64) []byte {
 	st, err := f.Stat()
 	if err != nil {
 		return nil
 	}
-	from := st.Size() - max
-	if from > 0 {
+	from := st.Size() - max - 1 // one more, to see whether a line begins there
+	if from >= 0 {
 		if _, err := f.Seek(from, io.SeekStart); err != nil {
 			return nil
 		}
+		max++
 	}
 	b, _ := io.ReadAll(io.LimitReader(f, max))
-	if i := bytes.IndexByte(b, '\n'); from > 0 && i >= 0 {
-		b = b[i+1:]
+	if from >= 0 {
+		b = b[bytes.IndexByte(b, '\n')+1:]
 	}
 	return b
 }

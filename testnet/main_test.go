@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -66,6 +67,7 @@ func standIn(args []string) error {
 	if _, err := os.Stat(filepath.Join(dir, "refuse")); err == nil {
 		return errors.New("first words\nquipu: this node has no wish to start")
 	}
+	var mu sync.Mutex // calls come in at once
 	say := func(file string, v any) {
 		text, _ := json.Marshal(v)
 		_ = os.WriteFile(filepath.Join(dir, file), text, 0o600)
@@ -95,6 +97,8 @@ func standIn(args []string) error {
 			return rpc.AdminGate{Blocked: p.Block}, nil
 		}),
 		rpc.Method("admin_connect", "", true, func(_ context.Context, p rpc.AdminConnectParams) (rpc.AdminConnect, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			dialled = append(dialled, p.Addr[strings.LastIndex(p.Addr, "/")+1:])
 			say("dialled", dialled)
 			return rpc.AdminConnect{}, nil

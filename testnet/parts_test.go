@@ -203,6 +203,9 @@ func TestLogFile(t *testing.T) {
 	if !bytes.HasSuffix(all, []byte("line 198\nline 199\n")) || bytes.Count(all, []byte("\n")) < 111 {
 		t.Errorf("kept: %s", all)
 	}
+	if got := string(Tail(path, 18)); got != "line 198\nline 199\n" {
+		t.Errorf("Tail of whole lines: %q", got)
+	}
 	if got := string(Tail(path, 20)); got != "line 198\nline 199\n" {
 		t.Errorf("Tail: %q", got)
 	}

@@ -88,7 +88,7 @@ func demoCommand(a *app) *cobra.Command {
 func (d *demo) run(ctx context.Context, f demoFlags) error {
 	began := time.Now()
 	name := testnet.RandomName("demo")
-	cfg := testnet.Config{Name: name, Dir: filepath.Join(os.TempDir(), "quipu-"+name), Nodes: len(demoNodes), Keep: f.keep}
+	cfg := testnet.Config{Name: name, Dir: filepath.Join(os.TempDir(), "quipu-"+name), Nodes: len(demoNodes), Keep: f.keep, Env: nodeEnv}
 	var err error
 	if d.net, err = newSupervisor(cfg); err != nil {
 		return err
@@ -161,11 +161,11 @@ func (d *demo) tour(ctx context.Context, done chan error, f demoFlags) error {
 		}
 		d.accounts[a.Label] = account
 	}
-	d.line("quipu %s  demo network %s (genesis %s)  data: %s, deleted on exit\n", version(), d.doc.Name, d.doc.Network.ID.Short(), d.net.Dir())
+	d.line("quipu %s  demo network %s (genesis %s)  data: %s, deleted on exit\n\n", version(), d.doc.Name, d.doc.Network.ID.Short(), d.net.Dir())
 	for _, p := range st.Ports {
 		d.say("port %d is taken by another program; stepped over it", p)
 	}
-	d.line("%s\n%s\nLive view: %s/     ready in %s\n", upTable(&st), accountTable(&st), st.URL, ago(time.Duration(st.StartedMS)*time.Millisecond))
+	d.line("%s\n%s\nLive view: %s/     ready in %s\n\n", upTable(&st), accountTable(&st), st.URL, ago(time.Duration(st.StartedMS)*time.Millisecond))
 	if !f.noOpen && !f.once && d.live() {
 		openBrowser(st.URL + "/")
 	}
@@ -260,7 +260,7 @@ func (d *demo) row(label, text string, ok bool) {
 	if ok {
 		mark = "  ok"
 	}
-	d.line("   %-11s %-62s %8s%s\n", label, text, "+"+ago(time.Since(d.since)), mark)
+	d.line("   %-11s %-66s %8s%s\n", label, text, fmt.Sprintf("+%.2f s", time.Since(d.since).Seconds()), mark)
 }
 
 // line goes to standard output, unless that carries the JSON document.

@@ -112,13 +112,13 @@ func (d *demo) placed(ctx context.Context, label, check string, nodes []string, 
 			if s.State != rpc.TxIncluded || s.Block == nil || s.Confirmations < depth || *s.Block != *list[0].Block {
 				return fmt.Sprintf("%s says %s, %d confirmations", nodes[i], s.State, s.Confirmations), false
 			}
-			deep = append(deep, fmt.Sprintf("%s %d", nodes[i], s.Confirmations))
+			deep = append(deep, fmt.Sprintf("%s:%d", strings.TrimPrefix(nodes[i], "node-"), s.Confirmations))
 		}
 		at = list[0]
 		if depth == 1 {
-			return fmt.Sprintf("%d = %s on %s", at.Height, brief(at.Block.String()), all(len(nodes))), true
+			return fmt.Sprintf("%d = %s, the same on %s", at.Height, brief(at.Block.String()), all(len(nodes))), true
 		}
-		return fmt.Sprintf("block %d = %s; confirmations: %s", at.Height, brief(at.Block.String()), strings.Join(deep, ", ")), true
+		return fmt.Sprintf("block %d = %s; confirmations by node %s", at.Height, brief(at.Block.String()), strings.Join(deep, " ")), true
 	})
 	return at, err
 }
@@ -157,7 +157,7 @@ func (d *demo) payment(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.row("made by", d.maker(ctx, at), false)
+	d.row("", "made by "+d.maker(ctx, at), false)
 	return d.holds(ctx, "balance", "bob has 1025 QPU on every node", func(ctx context.Context) (string, bool) {
 		list, err := gather(d, demoNodes, func(c *rpc.Client) (rpc.Account, error) { return c.AccountGet(ctx, d.accounts["bob"]) })
 		if err != nil {

@@ -333,15 +333,12 @@ func (t *testnetCmd) logs() *cobra.Command {
 
 // followLog prints the end of a log, and what is added to it until ctx ends.
 func followLog(ctx context.Context, out io.Writer, path string, most int64, follow bool) error {
-	if _, err := out.Write(testnet.Tail(path, most)); err != nil || !follow {
-		return err
-	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { f.Close() }()
-	if _, err := f.Seek(0, io.SeekEnd); err != nil {
+	if _, err := out.Write(testnet.TailOf(f, most)); err != nil || !follow {
 		return err
 	}
 	tick := time.NewTicker(200 * time.Millisecond)

@@ -20,6 +20,9 @@ import (
 	"quipu/wallet"
 )
 
+// nodeEnv is added to the environment of nodes and of a detached supervisor; tests make their own binary be the program.
+var nodeEnv []string
+
 func decimal(n uint64) rpc.Decimal { return rpc.Decimal(n) }
 
 // upFlags are those of `testnet up`.
@@ -48,7 +51,7 @@ func (t *testnetCmd) up() *cobra.Command {
 				t.name = testnet.RandomName("testnet")
 			}
 			cfg := testnet.Config{
-				Name: t.name, Nodes: f.nodes, MineRate: f.rate, BasePort: f.port, Keep: f.keep, Alone: f.alone,
+				Name: t.name, Nodes: f.nodes, MineRate: f.rate, BasePort: f.port, Keep: f.keep, Alone: f.alone, Env: nodeEnv,
 			}
 			if err := cfg.Validate(); err != nil {
 				return usageError("", "%w", err)
@@ -135,6 +138,7 @@ func (t *testnetCmd) detach(ctx context.Context, cfg testnet.Config) error {
 		list = append(list, "--alone")
 	}
 	cmd := exec.Command(cfg.Command[0], list...)
+	cmd.Env = append(os.Environ(), nodeEnv...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = testnet.Detached()
 	if err := cmd.Start(); err != nil {
