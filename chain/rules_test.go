@@ -277,7 +277,7 @@ func TestSpecTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := regexp.MustCompile("^\\| ([A-Z][0-9])(?: to ([A-Z][0-9]))? \\| (.*?) \\|")
+	row := regexp.MustCompile(`^\| ([A-Z][0-9])(?: to ([A-Z][0-9]))? \| (.*?) \|`)
 	quoted := regexp.MustCompile("`([^`]+)`")
 	inSpec := map[string][]string{}
 	var numbered []string

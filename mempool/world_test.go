@@ -2,7 +2,6 @@ package mempool
 
 import (
 	"maps"
-	"slices"
 	"testing"
 
 	"quipu/chain"
@@ -206,12 +205,4 @@ func verifyCandidates(t interface{ Fatalf(string, ...any) }, accs chain.Accounts
 	if size > maxBytes {
 		t.Fatalf("candidates of %d bytes, at most %d", size, maxBytes)
 	}
-}
-
-func ids(drops []Drop) (out []chain.TxID) {
-	for _, d := range drops {
-		out = append(out, d.ID)
-	}
-	slices.SortFunc(out, func(a, b chain.TxID) int { return slices.Compare(a[:], b[:]) })
-	return out
 }

@@ -70,8 +70,7 @@ func TestCrashAfterEveryCommit(t *testing.T) {
 	var copies []string
 	commits := 0
 	dir := t.TempDir()
-	var s *scene
-	s = newScene(t, func(c *Config) {
+	s := newScene(t, func(c *Config) {
 		c.Dir, c.FreeSpace, c.UndoKeep = dir, plenty, 8
 		c.afterCommit = func() {
 			commits++

@@ -380,7 +380,7 @@ func TestAddRefuses(t *testing.T) {
 	s.chain("genesis", "a", 2)
 	_, err := s.l.Add([]chain.CheckedBlock{s.Get("a1").Checked})
 	wantErr(t, err, chain.ErrUnknownParent)
-	n, err := s.l.AddHeaders([]chain.Header{s.Get("a2").Header})
+	_, err = s.l.AddHeaders([]chain.Header{s.Get("a2").Header})
 	wantErr(t, err, chain.ErrUnknownParent)
 	s.headers("a1")
 	h := s.Get("a1").Header
@@ -390,7 +390,7 @@ func TestAddRefuses(t *testing.T) {
 	}
 	h.Nonce++
 	h.Bits++
-	n, err = s.l.AddHeaders([]chain.Header{s.Get("a1").Header, s.Get("a2").Header, h})
+	n, err := s.l.AddHeaders([]chain.Header{s.Get("a1").Header, s.Get("a2").Header, h})
 	wantErr(t, err, chain.ErrBits)
 	if n != 2 {
 		t.Fatalf("%d leading headers, want 2", n)
