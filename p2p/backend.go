@@ -60,6 +60,7 @@ type TxResult struct {
 type Want struct {
 	ID     chain.BlockID
 	Header chain.Header
+	far    bool // of a branch that lacks more than nearTip bodies
 }
 
 // Sentinels that a Backend may return for a header; nobody's fault, like chain.ErrUnknownParent and chain.ErrUpgrade.
@@ -124,7 +125,7 @@ type SyncState struct {
 	Pending       int    // bodies waiting for a peer
 	Flying        int    // bodies asked for or being imported
 	Jobs          int
-	Syncing       bool // tip more than nearTip blocks behind the best header
+	Syncing       bool // tip more than nearTip blocks behind the best header, and bodies come or haven't been late for long
 }
 
 // PeerTxStatus is one peer's word on the transactions asked about.

@@ -75,6 +75,9 @@ func (s *Service) readBodies(ctx context.Context, r *remote, res *jobResult) err
 			if err := chain.CheckBody(&w.Header, body); err != nil {
 				return err
 			}
+			if w.far {
+				s.syncNow.arrive()
+			}
 			res.got = append(res.got, chain.Block{Header: w.Header, Body: body})
 		}
 		s.seen(r.id)

@@ -271,8 +271,8 @@ func (s *Service) flushTxs(ctx context.Context, least int) {
 	}
 }
 
-// topicLoop keeps us in the mesh of the txs topic only while our validated tip is near the best header: a node far
-// behind can't judge balances, and would ignore what others would have had from it.
+// topicLoop keeps us in the mesh of the txs topic only while our validated tip is near the best header, or as near as it
+// gets: a node far behind can't judge balances, and would ignore what others would have had from it.
 func (s *Service) topicLoop(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -296,11 +296,6 @@ func (s *Service) topicLoop(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
-}
-
-func (s *Service) near() bool {
-	best, tip := s.b.BestHeader(), s.b.Tip()
-	return best.Header.Height <= tip.Header.Height+nearTip
 }
 
 // announcers remembers who gossiped the header of a block whose body we may have to fetch: two generations of at most

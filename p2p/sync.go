@@ -41,6 +41,7 @@ type download struct {
 	refusals  map[chain.BlockID]map[peer.ID]notHere
 	ready     []chain.Block
 	importing bool
+	patience  patience
 }
 
 // notHere is a peer that said it doesn't have a body. It isn't asked again before until, unless it says meanwhile that
@@ -63,7 +64,9 @@ type jobResult struct {
 // its header where it is fetched, then imported. A slow or failed job costs its peer a rest, and what is left of it is
 // given to another.
 func (s *Service) syncLoop(ctx context.Context) {
-	d := &download{s: s, flying: map[chain.BlockID]struct{}{}, refusals: map[chain.BlockID]map[peer.ID]notHere{}}
+	spacing := time.Duration(s.b.Genesis().Spacing) * time.Millisecond
+	d := &download{s: s, flying: map[chain.BlockID]struct{}{}, refusals: map[chain.BlockID]map[peer.ID]notHere{},
+		patience: newPatience(spacing, time.Now())}
 	results := make(chan jobResult)
 	imported := make(chan []chain.Block)
 	tick := time.NewTicker(refusedMin)
@@ -76,7 +79,7 @@ func (s *Service) syncLoop(ctx context.Context) {
 		}
 		d.assign(ctx, results)
 		d.startImport(ctx, imported)
-		s.syncNow.set(len(d.pending), len(d.flying), d.jobs)
+		d.show()
 		select {
 		case <-ctx.Done():
 			return
@@ -97,6 +100,16 @@ func (s *Service) syncLoop(ctx context.Context) {
 	}
 }
 
+// show updates what SyncState reports.
+func (d *download) show() {
+	idle := len(d.pending)+len(d.flying)+d.stuck > 0 && !d.importing
+	d.patience.look(time.Now(), d.s.behind(), idle, d.s.syncNow.takeArrived())
+	p := &d.s.syncNow
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pending, p.flying, p.jobs, p.over = len(d.pending), len(d.flying), d.jobs, d.patience.over()
+}
+
 // window bounds the bytes asked for or waiting for import.
 func (d *download) window() int {
 	if d.s.cfg.TestNet {
@@ -109,6 +122,7 @@ func (d *download) window() int {
 // for so much more the next time: a branch that nobody delivers never delays another.
 func (d *download) refill() {
 	wants := d.s.b.Wanted(d.window() + d.stuck)
+	markFar(wants)
 	d.refilled = time.Now()
 	if len(wants) == 0 {
 		clear(d.refusals)
@@ -312,23 +326,39 @@ func (s *Service) WakeSync() {
 	}
 }
 
-// syncProgress is what syncLoop shows of itself.
+// syncProgress is what syncLoop shows of itself, and what fetching goroutines tell it between their results.
 type syncProgress struct {
 	mu                    sync.Mutex
 	pending, flying, jobs int
+	over                  bool // patience is
+	arrived               int  // bodies of branches far ahead since the last look
 }
 
-func (p *syncProgress) set(pending, flying, jobs int) {
+func (p *syncProgress) arrive() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pending, p.flying, p.jobs = pending, flying, jobs
+	p.arrived++
+}
+
+func (p *syncProgress) takeArrived() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.arrived
+	p.arrived = 0
+	return n
+}
+
+func (p *syncProgress) patienceOver() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.over
 }
 
 // SyncState says how far the download is.
 func (s *Service) SyncState() SyncState {
 	best, tip := s.b.BestHeader(), s.b.Tip()
 	out := SyncState{TipHeight: tip.Header.Height, BestHeight: best.Header.Height}
-	out.Syncing = best.Header.Height > tip.Header.Height+nearTip
+	out.Syncing = !s.near()
 	for _, r := range s.everyone() {
 		s.mu.Lock()
 		out.NetworkHeight = max(out.NetworkHeight, r.status.BestHeight)
