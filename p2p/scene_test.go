@@ -465,9 +465,19 @@ func TestStoppingNodeIsNotTakenForAForeigner(t *testing.T) {
 		b := w.start(newFake(g), nil, a.addr())
 		w.within(3*time.Second, "linked", func() bool { return len(a.Peers()) == 1 && a.Peers()[0].HasStatus })
 		b.cancel()
-		time.Sleep(10 * time.Second) // virtual
-		if a.gate.denied(b.host.ID()) || len(a.Bans()) > 0 {
-			t.Error("a stopping node is refused")
+		for i := range 20 {
+			if i == 10 { // we meet it anew: nothing is remembered of it
+				a.drop(b.host.ID())
+				w.within(time.Second, "gone", func() bool { return a.remote(b.host.ID()) == nil })
+				if err := a.host.Connect(w.Context(), peer.AddrInfo{ID: b.host.ID(), Addrs: b.host.Addrs()}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a.Announce()
+			time.Sleep(time.Second) // virtual
+			if a.gate.denied(b.host.ID()) || len(a.Bans()) > 0 {
+				t.Fatal("a stopping node is refused")
+			}
 		}
 		if err := b.Run(w.Context()); err == nil {
 			t.Error("Run may be called twice")
