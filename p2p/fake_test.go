@@ -27,6 +27,7 @@ type fake struct {
 	events   []Event
 	gossiped int // headers that came through AcceptHeader
 	imported int // bodies that came through AddBodies
+	listed   int // calls of Wanted
 	lies     func(id chain.BlockID, body []byte) []byte
 }
 
@@ -259,6 +260,7 @@ func (f *fake) Invalid(id chain.BlockID) bool {
 func (f *fake) Wanted(maxBytes int) (out []Want) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.listed++
 	heads := make([]chain.State, 0, len(f.states))
 	for _, s := range f.states {
 		if s.Work.Gt(&f.tip.Work) && !f.invalid(s.ID) {
@@ -273,7 +275,7 @@ func (f *fake) Wanted(maxBytes int) (out []Want) {
 				continue
 			}
 			seen[s.ID] = true
-			if maxBytes -= int(s.Header.BodySize); maxBytes < 0 {
+			if maxBytes -= int(s.Header.BodySize) + bodyCost; maxBytes < 0 {
 				return out
 			}
 			out = append(out, Want{ID: s.ID, Header: s.Header})
@@ -362,11 +364,7 @@ func (f *fake) poolSize() int {
 
 // load gives the node headers and bodies as if it had verified them before.
 func (f *fake) load(blocks []chain.Block) {
-	hs := make([]chain.Header, len(blocks))
-	for i := range blocks {
-		hs[i] = blocks[i].Header
-	}
-	if _, err := f.AddHeaders(hs); err != nil {
+	if _, err := f.AddHeaders(headersOf(blocks)); err != nil {
 		panic(err)
 	}
 	f.add(blocks)

@@ -484,3 +484,31 @@ func TestStoppingNodeIsNotTakenForAForeigner(t *testing.T) {
 		}
 	})
 }
+
+// However often a peer tells its status, a long list of missing bodies is read again a few times a second at most.
+func TestHintsDontReadALongListAgain(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 2*listedFew, 1)
+	inWorld(t, func(w *world) {
+		full, f := newFake(g), newFake(g)
+		full.load(blocks)
+		f.AddHeaders(headersOf(blocks))
+		n := w.start(f, nil)
+		h := w.liar(g, func() wire.Status { return statusOf(full) })
+		w.handle(h, g, wire.NameBodies, func(s network.Stream) { time.Sleep(time.Minute) })
+		w.dialTo(h, n)
+		time.Sleep(10 * time.Second) // virtual
+		f.mu.Lock()
+		before := f.listed
+		f.mu.Unlock()
+		for range 400 {
+			n.hear(n.remote(h.ID()), statusOf(full), 0)
+			time.Sleep(5 * time.Millisecond) // virtual
+		}
+		f.mu.Lock()
+		if got, most := f.listed-before, int(2*time.Second/refusedMin)+2; got < 2 || got > most {
+			t.Errorf("listed %d times in 2 s, want at most %d", got, most)
+		}
+		f.mu.Unlock()
+	})
+}

@@ -25,6 +25,7 @@ const (
 	windowSmall = 16 << 20  // of a test network's node
 	maxPending  = 8192      // bodies in the list of what is to be asked for
 	bodyCost    = 512       // bytes an entry costs besides its body
+	listedFew   = 64         // a list of missing bodies so short is made again whenever something is heard
 	refusedMin  = 250 * time.Millisecond
 	refusedMax  = time.Minute
 )
@@ -34,6 +35,7 @@ type download struct {
 	s         *Service
 	pending   []Want                     // to be asked for, in the order of Backend.Wanted
 	refilled  time.Time                  // when pending was made
+	listed    int                        // bodies that were missing then
 	stuck     int                        // bytes of wanted bodies that no peer can be asked for now
 	flying    map[chain.BlockID]struct{} // asked for, or waiting for import
 	bytes     int                        // of flying
@@ -71,11 +73,11 @@ func (s *Service) syncLoop(ctx context.Context) {
 	imported := make(chan []chain.Block)
 	tick := time.NewTicker(refusedMin)
 	defer tick.Stop()
-	fresh := false
+	why := changed
 	for {
-		if !fresh || len(d.pending) == 0 && time.Since(d.refilled) >= refusedMin {
+		if d.due(why) {
 			d.refill()
-			fresh = true
+			why = nothing
 		}
 		d.assign(ctx, results)
 		d.startImport(ctx, imported)
@@ -84,9 +86,11 @@ func (s *Service) syncLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.wakeSync:
-			fresh = false
+			why = max(why, hint)
 		case <-tick.C:
-			fresh = d.stuck == 0
+			if d.stuck > 0 {
+				why = max(why, hint)
+			}
 		case res := <-results:
 			d.take(res)
 		case blocks := <-imported:
@@ -94,10 +98,27 @@ func (s *Service) syncLoop(ctx context.Context) {
 			for _, b := range blocks {
 				d.land(b.Header.ID(), &b.Header)
 			}
-			fresh = false
+			why = changed
 			s.recheckTips()
 		}
 	}
+}
+
+// Why the list of what is wanted may be out of date.
+const (
+	nothing = iota
+	hint    // a peer has said something, or a refusal may have expired
+	changed // bodies were imported
+)
+
+// due reports whether to ask the node again what is missing. That reads as many headers as are missing, and a hint costs
+// its sender nothing: so a long list is read again at most every refusedMin, unless it has been used up.
+func (d *download) due(why int) bool {
+	used := len(d.pending) == 0
+	if time.Since(d.refilled) >= refusedMin {
+		return why > nothing || used
+	}
+	return why > nothing && d.listed <= listedFew || why == changed && used
 }
 
 // show updates what SyncState reports.
@@ -123,7 +144,7 @@ func (d *download) window() int {
 func (d *download) refill() {
 	wants := d.s.b.Wanted(d.window() + d.stuck)
 	markFar(wants)
-	d.refilled = time.Now()
+	d.refilled, d.listed = time.Now(), len(wants)
 	if len(wants) == 0 {
 		clear(d.refusals)
 	}

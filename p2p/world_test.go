@@ -207,3 +207,11 @@ func payments(g *chain.Genesis, n int) (raws [][]byte) {
 	}
 	return raws
 }
+
+func headersOf(blocks []chain.Block) []chain.Header {
+	hs := make([]chain.Header, len(blocks))
+	for i := range blocks {
+		hs[i] = blocks[i].Header
+	}
+	return hs
+}
