@@ -139,6 +139,8 @@ func (s *Supervisor) Env(name string) (Env, error) {
 	if m.kind != Honest {
 		return Env{}, rpc.Errorf(rpc.NameRefused, "", "%s is a bad peer and has no API", m.name)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return Env{
 		Name: s.cfg.Name, Node: m.name, RPC: m.url(), TokenFile: m.tokenFile(), DataDir: m.dir, Wallets: s.Wallets(),
 		Genesis: s.genesisFile(),

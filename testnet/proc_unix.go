@@ -15,7 +15,7 @@ var (
 
 // lockFile takes an exclusive advisory lock and waits for it; a file that can't be locked isn't.
 func lockFile(path string) (unlock func()) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return func() {}
 	}

@@ -335,6 +335,8 @@ func (s *Supervisor) Client(name string) *rpc.Client {
 	if err != nil || m.kind != Honest {
 		return nil
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return m.client()
 }
 
@@ -368,15 +370,14 @@ func (s *Supervisor) fresh(ctx context.Context) State {
 		Sides: s.sides, CutSince: s.cut, Ports: s.ports, Happened: append([]Happened{}, s.happened...),
 		StartedMS: s.readyIn.Milliseconds(),
 	}
-	members := append([]*member{}, s.members...)
-	for _, m := range members {
+	for _, m := range s.members {
 		st.Nodes = append(st.Nodes, s.describe(m))
 	}
 	s.mu.Unlock()
 	var wg sync.WaitGroup
 	for i := range st.Nodes {
 		if n := &st.Nodes[i]; n.State == Up && n.Kind == Honest {
-			wg.Go(func() { ask(ctx, members[i], n) })
+			wg.Go(func() { ask(ctx, n) })
 		}
 	}
 	wg.Wait()
@@ -392,9 +393,8 @@ func (s *Supervisor) fresh(ctx context.Context) State {
 }
 
 // ask fills in what only the node knows.
-func ask(ctx context.Context, m *member, n *Node) {
-	c := m.client()
-	c.Timeout = time.Second
+func ask(ctx context.Context, n *Node) {
+	c := rpc.Client{URL: n.HTTP, Timeout: time.Second}
 	st, err := c.NodeStatus(ctx)
 	if err != nil {
 		if ctx.Err() == nil {

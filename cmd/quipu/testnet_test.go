@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -178,14 +179,30 @@ func TestTestnetLife(t *testing.T) {
 	cli(t, "testnet", "logs", "9").want(t, exitNotFound)
 	cli(t, "testnet", "pause", "2").want(t, exitOK)
 	cli(t, "testnet", "start", "2").want(t, exitRejected, "is paused")
-	page, err := (&rpc.Client{URL: st.URL}).Discover(t.Context())
-	if err != nil || !bytes.Contains(page, []byte("testnet_partition")) {
-		t.Errorf("the supervisor's methods: %v", err)
+	for path, text := range map[string]string{"/": "<html", "/api/state": `"name":"node-3"`} {
+		if got := get(t, st.URL+path); !strings.Contains(got, text) {
+			t.Errorf("%s of the supervisor: %.300s", path, got)
+		}
 	}
 	cli(t, "testnet", "down").want(t, exitOK)
 	if _, err := os.Stat(st.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is still there: %v", st.Dir, err)
 	}
+}
+
+// get is what a browser is given.
+func get(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("%s: %s, %v", url, resp.Status, err)
+	}
+	return string(text)
 }
 
 // TestSupervisorShot: real nodes end when their supervisor is killed; `down` then cleans up.
