@@ -1,16 +1,16 @@
 package bip340
 
-import (
-	"slices"
+import "slices"
 
-	curve "github.com/consensys/gnark-crypto/ecc/secp256k1"
-)
-
-// Item is one signature to check: does Sig sign Msg under Pub? Neither pointer may be nil.
+// Item is one signature to check: does Sig sign Msg under Pub? Neither of these two pointers may be nil.
 type Item struct {
 	Pub *[32]byte
 	Msg []byte
 	Sig *[64]byte
+
+	// RY may be nil, or a guess at the even y of the point R whose x the signature's first half is, big-endian. A right
+	// one saves a batch the square root for R; a wrong one is found out and changes no verdict.
+	RY *[32]byte
 }
 
 // sizes are what the batch is tuned by; they change no verdict.
@@ -35,12 +35,12 @@ func VerifyBatch(items []Item) bool {
 			}
 			continue
 		}
-		terms, broken := decode(part)
+		ts, broken := decode(part)
 		if len(broken) > 0 {
 			return false
 		}
-		randomize(terms)
-		if s := sum(terms); !s.Z.IsZero() {
+		randomize(ts)
+		if s := sum(ts); !s.isInfinity() {
 			return false
 		}
 	}
@@ -66,14 +66,14 @@ func invalid(items []Item, size sizes) []int {
 			}
 			continue
 		}
-		terms, broken := decode(items[start:end])
+		ts, broken := decode(items[start:end])
 		for _, i := range broken {
 			b.decide(start + i)
 		}
-		for i := range terms {
-			terms[i].index += start
+		for i := range ts.list {
+			ts.list[i].index += start
 		}
-		b.find(terms)
+		b.find(ts)
 	}
 	slices.Sort(b.bad)
 	return b.bad
@@ -94,29 +94,30 @@ type bisection struct {
 }
 
 // find decides all terms of one batch.
-func (b *bisection) find(terms []term) {
+func (b *bisection) find(ts terms) {
 	b.decided, b.refused = 0, 0
-	if len(terms) < b.batch {
-		b.single(terms)
+	if len(ts.list) < b.batch {
+		b.single(ts)
 		return
 	}
-	randomize(terms)
-	if s := sum(terms); !s.Z.IsZero() {
-		b.split(terms, &s)
+	randomize(ts)
+	if s := sum(ts); !s.isInfinity() {
+		b.split(ts, &s)
 	}
 }
 
 // split decides terms whose sum is known not to be zero. Only one half is multiplied out: the other half's sum is the
 // difference.
-func (b *bisection) split(terms []term, total *curve.G1Jac) {
-	if len(terms) == 1 || len(terms) < b.halve || b.dense() {
-		b.single(terms)
+func (b *bisection) split(ts terms, total *jacobian) {
+	n := len(ts.list)
+	if n == 1 || n < b.halve || b.dense() {
+		b.single(ts)
 		return
 	}
-	left, right := terms[:len(terms)/2], terms[len(terms)/2:]
+	left, right := ts.slice(0, n/2), ts.slice(n/2, n)
 	l := sum(left)
 	r := *total
-	r.SubAssign(&l)
+	r.sub(&l)
 	b.half(left, &l)
 	b.half(right, &r)
 }
@@ -125,20 +126,20 @@ func (b *bisection) split(terms []term, total *curve.G1Jac) {
 // 16 with one invalid item costs as much as Verify on each, one of 64 half as much.
 func (b *bisection) dense() bool { return b.decided > 0 && 24*b.refused >= b.decided }
 
-func (b *bisection) half(terms []term, total *curve.G1Jac) {
-	if total.Z.IsZero() {
-		b.decided += len(terms)
+func (b *bisection) half(ts terms, total *jacobian) {
+	if total.isInfinity() {
+		b.decided += len(ts.list)
 		return
 	}
-	b.split(terms, total)
+	b.split(ts, total)
 }
 
-func (b *bisection) single(terms []term) {
+func (b *bisection) single(ts terms) {
 	before := len(b.bad)
-	for i := range terms {
-		b.decide(terms[i].index)
+	for i := range ts.list {
+		b.decide(ts.list[i].index)
 	}
-	b.decided += len(terms)
+	b.decided += len(ts.list)
 	b.refused += len(b.bad) - before
 }
 

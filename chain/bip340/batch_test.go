@@ -115,11 +115,11 @@ func TestErrorsThatCancel(t *testing.T) {
 	items := signed(t, 16, 32, 4)
 	shift := func(it Item, by uint32, negative bool) Item {
 		it = clone(it)
-		d := scalar(plus([32]byte{}, int(by)))
+		d := modN(plus([32]byte{}, int(by)))
 		if negative {
 			d.Negate()
 		}
-		s := scalar([32]byte(it.Sig[32:]))
+		s := modN([32]byte(it.Sig[32:]))
 		s.Add(&d).PutBytesUnchecked(it.Sig[32:])
 		return it
 	}
@@ -155,8 +155,8 @@ func TestBisectionIsNarrow(t *testing.T) {
 			items[i].Msg[0] ^= 1
 		}
 		b := bisection{items: items, sizes: tuned}
-		terms, _ := decode(items)
-		b.find(terms)
+		ts, _ := decode(items)
+		b.find(ts)
 		if slices.Sort(b.bad); !slices.Equal(b.bad, c.bad) || b.asked > c.atMost {
 			t.Errorf("%s: found %v with %d calls of Verify, want %v with at most %d", c.comment, b.bad, b.asked, c.bad, c.atMost)
 		}
@@ -166,8 +166,8 @@ func TestBisectionIsNarrow(t *testing.T) {
 		pool[i] = clone(pool[i])
 		pool[i].Msg[0] ^= 1
 	}
-	terms, _ := decode(pool)
-	if b.find(terms); b.asked != len(pool) || len(b.bad) != len(pool) {
+	ts, _ := decode(pool)
+	if b.find(ts); b.asked != len(pool) || len(b.bad) != len(pool) {
 		t.Errorf("all invalid: %d found with %d calls of Verify", len(b.bad), b.asked)
 	}
 }

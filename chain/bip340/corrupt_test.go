@@ -49,7 +49,7 @@ func TestCorruptions(t *testing.T) {
 		{"odd R and odd P", forged(d, k, 0), false},
 		{"s one more", forged(evenD, evenK, 1), false},
 		{"s negated", change(func(it Item) {
-			v := scalar([32]byte(it.Sig[32:]))
+			v := modN([32]byte(it.Sig[32:]))
 			s(it, v.Negate().Bytes())
 		}), false},
 		{"r = 0", change(func(it Item) { r(it, [32]byte{}) }), false},
@@ -112,8 +112,8 @@ func TestRanges(t *testing.T) {
 		if _, _, ok := parse(it.Sig); ok != c.ok {
 			t.Errorf("%s: parse says %v", c.name, ok)
 		}
-		if terms, _ := decode([]Item{it}); !c.ok && len(terms) != 0 || c.at == 32 && c.ok && len(terms) != 1 {
-			t.Errorf("%s: the batch decodes it to %d terms", c.name, len(terms))
+		if ts, _ := decode([]Item{it}); !c.ok && len(ts.list) != 0 || c.at == 32 && c.ok && len(ts.list) != 1 {
+			t.Errorf("%s: the batch decodes it to %d terms", c.name, len(ts.list))
 		}
 	}
 }
@@ -148,7 +148,7 @@ func agree(t *testing.T, it Item, want bool, neighbours []Item) {
 		t.Errorf("the naive twin says %v, want %v", got, want)
 	}
 	alone := []Item{it}
-	if terms, _ := decode(alone); (len(terms) == 1 && sumIsZero(terms)) != want {
+	if ts, _ := decode(alone); (len(ts.list) == 1 && sumIsZero(ts)) != want {
 		t.Errorf("the batch equation alone says %v, want %v", !want, want)
 	}
 	many := slices.Insert(slices.Clone(neighbours), len(neighbours)/2, it)
@@ -180,7 +180,7 @@ func smallX(on bool) [32]byte {
 func oddKeys(t *testing.T) (d, k secp.ModNScalar) {
 	t.Helper()
 	for i := 1; i < 100; i++ {
-		d, k = scalar(plus([32]byte{1}, i)), scalar(plus([32]byte{2}, i))
+		d, k = modN(plus([32]byte{1}, i)), modN(plus([32]byte{2}, i))
 		if _, oddR, oddP := forge(&d, &k, nil, 0); oddR && oddP {
 			return d, k
 		}

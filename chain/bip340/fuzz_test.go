@@ -43,8 +43,8 @@ func FuzzSingleAndBatchAgree(f *testing.F) {
 		if got := Invalid(items); !slices.Equal(got, want) {
 			t.Fatalf("Invalid %v, one by one %v", got, want)
 		}
-		terms, broken := decode(items) // what the batch accepts without a word from Verify
-		if ok := len(broken) == 0 && (len(terms) == 0 || sumIsZero(terms)); ok != (want == nil) {
+		ts, broken := decode(items) // what the batch accepts without a word from Verify
+		if ok := len(broken) == 0 && (len(ts.list) == 0 || sumIsZero(ts)); ok != (want == nil) {
 			t.Fatalf("the bare equation says %v, one by one %v", ok, want)
 		}
 	})
@@ -78,7 +78,7 @@ func fuzzItems(data []byte, base []Item, special [][32]byte) (items []Item) {
 		case 6:
 			copy(it.Sig[32:], special[int(next())%len(special)][:])
 		case 7: // the other s with the same x of R
-			s := scalar([32]byte(it.Sig[32:]))
+			s := modN([32]byte(it.Sig[32:]))
 			s.Negate().PutBytesUnchecked(it.Sig[32:])
 		case 8: // a part of another item
 			other := base[int(next())%len(base)]

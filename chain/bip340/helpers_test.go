@@ -63,7 +63,7 @@ func signed(t testing.TB, seed uint64, n, keys int) []Item {
 		if err != nil {
 			t.Fatal(err)
 		}
-		items[i] = Item{&pubs[i%keys], msg[:], &sig}
+		items[i] = Item{Pub: &pubs[i%keys], Msg: msg[:], Sig: &sig}
 	}
 	return items
 }
@@ -71,7 +71,7 @@ func signed(t testing.TB, seed uint64, n, keys int) []Item {
 // clone copies all that an item points to.
 func clone(it Item) Item {
 	pub, sig := *it.Pub, *it.Sig
-	return Item{&pub, append([]byte(nil), it.Msg...), &sig}
+	return Item{Pub: &pub, Msg: append([]byte(nil), it.Msg...), Sig: &sig, RY: it.RY}
 }
 
 // forge signs without BIP-340's two choices of sign: with the nonce k and the key d as they are, so that R or P may have
@@ -89,10 +89,10 @@ func forge(d, k *secp.ModNScalar, msg []byte, offset uint32) (it Item, oddR, odd
 	var sig [64]byte
 	copy(sig[:32], rx[:])
 	s.PutBytesUnchecked(sig[32:])
-	return Item{&px, msg, &sig}, r.Y.IsOdd(), p.Y.IsOdd()
+	return Item{Pub: &px, Msg: msg, Sig: &sig}, r.Y.IsOdd(), p.Y.IsOdd()
 }
 
-func scalar(b [32]byte) (s secp.ModNScalar) {
+func modN(b [32]byte) (s secp.ModNScalar) {
 	s.SetBytes(&b)
 	return s
 }
@@ -101,8 +101,8 @@ func scalar(b [32]byte) (s secp.ModNScalar) {
 var bare = sizes{chunk: 4096, batch: 1, halve: 1}
 
 // sumIsZero is the batch equation and nothing else.
-func sumIsZero(terms []term) bool {
-	randomize(terms)
-	s := sum(terms)
-	return s.Z.IsZero()
+func sumIsZero(ts terms) bool {
+	randomize(ts)
+	s := sum(ts)
+	return s.isInfinity()
 }

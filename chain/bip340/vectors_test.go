@@ -40,7 +40,7 @@ func vectors(t testing.TB) []row {
 		if l[1] != "" {
 			r.secret, r.aux = field(1, 32), field(3, 32)
 		}
-		r.Item = Item{(*[32]byte)(field(2, 32)), field(4, -1), (*[64]byte)(field(5, 64))}
+		r.Item = Item{Pub: (*[32]byte)(field(2, 32)), Msg: field(4, -1), Sig: (*[64]byte)(field(5, 64))}
 		rows = append(rows, r)
 	}
 	if len(rows) != 19 {
