@@ -28,6 +28,7 @@ type fake struct {
 	gossiped int // headers that came through AcceptHeader
 	imported int // bodies that came through AddBodies
 	listed   int // calls of Wanted
+	read     int // calls of Body
 	lies     func(id chain.BlockID, body []byte) []byte
 }
 
@@ -244,6 +245,7 @@ func (f *fake) Header(id chain.BlockID) (chain.State, bool) {
 func (f *fake) Body(id chain.BlockID) ([]byte, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.read++
 	b, ok := f.bodies[id]
 	if ok && f.lies != nil {
 		b = f.lies(id, b)

@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
+	"golang.org/x/sync/semaphore"
 
 	"quipu/chain"
 )
@@ -119,8 +120,9 @@ type Service struct {
 	gossip  gossip
 
 	wg       sync.WaitGroup
-	wakeSync chan struct{} // 1 deep
-	syncNow  syncProgress  // what SyncState reports
+	wakeSync chan struct{}       // 1 deep
+	memory   *semaphore.Weighted // bytes of answers being served
+	syncNow  syncProgress        // what SyncState reports
 
 	mu        sync.Mutex
 	ctx       context.Context // nil before Run; canceled after
@@ -144,7 +146,7 @@ func New(cfg Config, h host.Host, b Backend) (*Service, error) {
 	s := &Service{
 		cfg: cfg, host: h, gate: newGate(), b: b, network: b.Genesis().NetworkID(), log: cfg.Log, t: timingOf(cfg.TestNet),
 		wakeSync: make(chan struct{}, 1),
-		remotes:  map[peer.ID]*remote{}, asked: map[chain.LeafHash]time.Time{},
+		memory:   semaphore.NewWeighted(answerMemory), remotes: map[peer.ID]*remote{}, asked: map[chain.LeafHash]time.Time{},
 	}
 	if gh, ok := h.(*gatedHost); ok {
 		s.host, s.gate = gh.Host, gh.gate

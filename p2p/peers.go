@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
 	"quipu/chain"
@@ -22,11 +23,12 @@ type remote struct {
 	id       peer.ID
 	since    time.Time
 	cancel   context.CancelFunc
-	announce chan struct{} // 1 deep: exchange statuses now
-	heard    chan struct{} // 1 deep: it has told us its status
-	requests *rate.Limiter // of what it asks for
-	bytes    *rate.Limiter // of bodies we send it
-	streams  chan struct{} // slots of its requests being served
+	announce chan struct{}       // 1 deep: exchange statuses now
+	heard    chan struct{}       // 1 deep: it has told us its status
+	requests *rate.Limiter       // of what it asks for
+	bytes    *rate.Limiter       // of answers we send it
+	streams  chan struct{}       // slots of its requests being served
+	memory   *semaphore.Weighted // bytes of answers to it
 
 	status    wire.Status
 	hasStatus bool
@@ -46,11 +48,14 @@ type remote struct {
 
 // What one peer may ask of us. A node that syncs opens some tens of streams a second.
 const (
-	maxServing       = 16
-	requestsASecond  = 100
-	requestsBurst    = 300
-	bodyBytesASecond = 64 << 20
-	bodyBytesBurst   = 16 << 20
+	maxServing      = 16
+	requestsASecond = 100
+	requestsBurst   = 300
+	bytesASecond    = 64 << 20 // of answers
+	bytesBurst      = 16 << 20
+	answerMemory    = 64 << 20 // bytes of answers that wait for their readers, all peers'
+	smallAnswer     = 2 * wire.MaxStatus
+	peerMemory      = 8 << 20 // the same, one peer's; at least 2 × wire.MaxAnswer and chain.MaxBody
 )
 
 // addPeer enters a connected peer and starts following it. It returns nil for a peer that the gate denies, whose
@@ -69,8 +74,8 @@ func (s *Service) addPeer(p peer.ID) *remote {
 	ctx, cancel := context.WithCancel(s.ctx)
 	r := &remote{
 		id: p, since: time.Now(), cancel: cancel, announce: make(chan struct{}, 1), heard: make(chan struct{}, 1),
-		requests: rate.NewLimiter(requestsASecond, requestsBurst), bytes: rate.NewLimiter(bodyBytesASecond, bodyBytesBurst),
-		streams: make(chan struct{}, maxServing), lastSeen: time.Now(),
+		requests: rate.NewLimiter(requestsASecond, requestsBurst), bytes: rate.NewLimiter(bytesASecond, bytesBurst),
+		streams: make(chan struct{}, maxServing), memory: semaphore.NewWeighted(peerMemory), lastSeen: time.Now(),
 	}
 	s.remotes[p] = r
 	s.wg.Add(1)

@@ -7,7 +7,9 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"golang.org/x/sync/semaphore"
 
+	"quipu/chain"
 	"quipu/p2p/wire"
 )
 
@@ -85,7 +87,7 @@ func (s *Service) request(r *remote, st network.Stream, max int) ([]byte, error)
 	return b, err
 }
 
-func (s *Service) serveStatus(_ context.Context, r *remote, st network.Stream) error {
+func (s *Service) serveStatus(ctx context.Context, r *remote, st network.Stream) error {
 	b, err := s.request(r, st, wire.MaxStatus)
 	if err != nil {
 		return err
@@ -94,15 +96,18 @@ func (s *Service) serveStatus(_ context.Context, r *remote, st network.Stream) e
 	if err != nil {
 		return err
 	}
-	ours := s.ourStatus(s.showPool(r))
-	if err := wire.WriteFrame(st, ours.Append(nil)); err != nil {
+	err = s.answer(ctx, r, st, wire.MaxStatus, func() []byte {
+		ours := s.ourStatus(s.showPool(r))
+		return ours.Append(nil)
+	})
+	if err != nil {
 		return err
 	}
 	s.hear(r, theirs, 0)
 	return nil
 }
 
-func (s *Service) serveHeaders(_ context.Context, r *remote, st network.Stream) error {
+func (s *Service) serveHeaders(ctx context.Context, r *remote, st network.Stream) error {
 	b, err := s.request(r, st, wire.MaxHeadersRequest)
 	if err != nil {
 		return err
@@ -111,8 +116,25 @@ func (s *Service) serveHeaders(_ context.Context, r *remote, st network.Stream) 
 	if err != nil {
 		return err
 	}
-	hs := s.b.HeadersAfter(q.Locator, int(q.Max))
-	return wire.WriteFrame(st, wire.AppendHeaders(nil, hs[:min(len(hs), int(q.Max))]))
+	return s.answer(ctx, r, st, int(q.Max)*chain.HeaderSize, func() []byte {
+		hs := s.b.HeadersAfter(q.Locator, int(q.Max))
+		return wire.AppendHeaders(nil, hs[:min(len(hs), int(q.Max))])
+	})
+}
+
+// answer makes an answer of at most so many bytes and writes it as one frame, within the peer's share of bandwidth and
+// of the memory that answers take.
+func (s *Service) answer(ctx context.Context, r *remote, st network.Stream, most int, make func() []byte) error {
+	done, err := s.hold(ctx, r, 2*most) // the answer, and what it is made of or the frame
+	if err != nil {
+		return err
+	}
+	defer done()
+	b := make()
+	if err := s.paced(ctx, r, st, wire.FrameHead+len(b)); err != nil {
+		return err
+	}
+	return wire.WriteFrame(st, b)
 }
 
 // serveBodies sends what it has in the order asked, and ends the answer once it exceeds wire.MaxAnswer. One body is
@@ -131,27 +153,75 @@ func (s *Service) serveBodies(ctx context.Context, r *remote, st network.Stream)
 		if sent >= wire.MaxAnswer {
 			return wire.WriteBody(st, wire.BodyLater, nil)
 		}
-		body, ok := s.b.Body(id)
-		code := wire.BodyMissing
-		if ok {
-			code = wire.BodyFollows
-		}
-		if err := r.bytes.WaitN(ctx, wire.FrameHead+1+len(body)); err != nil {
-			return errors.Join(errSlow, err)
-		}
-		st.SetWriteDeadline(time.Now().Add(s.t.request))
-		if err := wire.WriteBody(st, code, body); err != nil {
+		n, err := s.serveBody(ctx, r, st, id)
+		if err != nil {
 			return err
 		}
-		sent += len(body)
-		s.stats.add("body_bytes_served", uint64(len(body)))
+		sent += n
+		s.stats.add("body_bytes_served", uint64(n))
 	}
 	return nil
 }
 
-var errSlow = errors.New("asked for more than the peer's share of bandwidth")
+// serveBody sends one body, or that it isn't here. It returns the body's length.
+func (s *Service) serveBody(ctx context.Context, r *remote, st network.Stream, id chain.BlockID) (int, error) {
+	var body []byte
+	code := wire.BodyMissing
+	if state, ok := s.b.Header(id); ok {
+		done, err := s.hold(ctx, r, int(state.Header.BodySize))
+		if err != nil {
+			return 0, err
+		}
+		defer done()
+		if body, ok = s.b.Body(id); ok {
+			code = wire.BodyFollows
+		}
+	}
+	if err := s.paced(ctx, r, st, wire.FrameHead+1+len(body)); err != nil {
+		return 0, err
+	}
+	return len(body), wire.WriteBody(st, code, body)
+}
 
-func (s *Service) serveBlockTxs(_ context.Context, r *remote, st network.Stream) error {
+// hold takes n bytes of the memory for answers, the peer's share first, and waits for it as long as an asker would.
+// done gives them back. A small answer takes of the peer's share alone, so that those who don't read keep nobody from
+// the status exchange; the slots of requests bound these.
+func (s *Service) hold(ctx context.Context, r *remote, n int) (done func(), err error) {
+	if n == 0 {
+		return func() {}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.t.stall)
+	defer cancel()
+	memories := []*semaphore.Weighted{r.memory, s.memory}
+	if n <= smallAnswer {
+		memories = memories[:1]
+	}
+	release := func(taken []*semaphore.Weighted) {
+		for _, m := range taken {
+			m.Release(int64(n))
+		}
+	}
+	for i, m := range memories {
+		if err := m.Acquire(ctx, int64(n)); err != nil {
+			release(memories[:i])
+			s.count("answers_refused")
+			return nil, errors.Join(errSlow, err)
+		}
+	}
+	return func() { release(memories) }, nil
+}
+
+// paced waits until the peer may be sent n bytes more, and starts the time that writing them may take.
+func (s *Service) paced(ctx context.Context, r *remote, st network.Stream, n int) error {
+	if err := r.bytes.WaitN(ctx, n); err != nil {
+		return errors.Join(errSlow, err)
+	}
+	return st.SetWriteDeadline(time.Now().Add(s.t.request))
+}
+
+var errSlow = errors.New("asked for more than the peer's share of bandwidth or memory")
+
+func (s *Service) serveBlockTxs(ctx context.Context, r *remote, st network.Stream) error {
 	b, err := s.request(r, st, wire.MaxBlockTxsRequest)
 	if err != nil {
 		return err
@@ -160,10 +230,11 @@ func (s *Service) serveBlockTxs(_ context.Context, r *remote, st network.Stream)
 	if err != nil {
 		return err
 	}
-	return wire.WriteFrame(st, wire.AppendBlockTxs(nil, s.b.PoolTxs(q.Leaves)))
+	most := min(len(q.Leaves)*chain.TxMaxSize, wire.MaxAnswer)
+	return s.answer(ctx, r, st, most, func() []byte { return wire.AppendBlockTxs(nil, s.b.PoolTxs(q.Leaves)) })
 }
 
-func (s *Service) serveTxStatus(_ context.Context, r *remote, st network.Stream) error {
+func (s *Service) serveTxStatus(ctx context.Context, r *remote, st network.Stream) error {
 	b, err := s.request(r, st, wire.MaxTxStatusRequest)
 	if err != nil {
 		return err
@@ -172,5 +243,5 @@ func (s *Service) serveTxStatus(_ context.Context, r *remote, st network.Stream)
 	if err != nil {
 		return err
 	}
-	return wire.WriteFrame(st, wire.AppendTxStatuses(nil, s.b.TxStatus(ids)))
+	return s.answer(ctx, r, st, wire.MaxTxStatusAnswer, func() []byte { return wire.AppendTxStatuses(nil, s.b.TxStatus(ids)) })
 }

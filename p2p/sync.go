@@ -25,7 +25,7 @@ const (
 	windowSmall = 16 << 20  // of a test network's node
 	maxPending  = 8192      // bodies in the list of what is to be asked for
 	bodyCost    = 512       // bytes an entry costs besides its body
-	listedFew   = 64         // a list of missing bodies so short is made again whenever something is heard
+	listedFew   = 64        // a list of missing bodies so short is made again whenever something is heard
 	refusedMin  = 250 * time.Millisecond
 	refusedMax  = time.Minute
 )

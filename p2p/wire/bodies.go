@@ -62,9 +62,13 @@ func AppendBody(dst []byte, code BodyCode, body []byte) []byte {
 	return append(dst, body...)
 }
 
-// WriteBody writes one frame of the answer. body is nil unless code is BodyFollows.
+// WriteBody writes one frame of the answer, without a copy of the body. body is nil unless code is BodyFollows.
 func WriteBody(w io.Writer, code BodyCode, body []byte) error {
-	_, err := w.Write(AppendBody(make([]byte, 0, FrameHead+1+len(body)), code, body))
+	head := le.AppendUint32(make([]byte, 0, FrameHead+1), uint32(1+len(body)))
+	_, err := w.Write(append(head, byte(code)))
+	if err == nil && len(body) > 0 {
+		_, err = w.Write(body)
+	}
 	return err
 }
 
