@@ -25,6 +25,9 @@ func (s *Service) fetchBodies(ctx context.Context, r *remote, wants []Want) jobR
 	s.mu.Lock()
 	r.bodies += uint64(len(res.got))
 	r.bodyBytes += n
+	if r.failedJobs++; err == nil && len(res.got) > 0 {
+		r.failedJobs = 0
+	}
 	s.mu.Unlock()
 	s.stats.add("bodies_received", uint64(len(res.got)))
 	s.stats.add("body_bytes_received", n)

@@ -30,20 +30,21 @@ type remote struct {
 	streams  chan struct{}       // slots of its requests being served
 	memory   *semaphore.Weighted // bytes of answers to it
 
-	status    wire.Status
-	hasStatus bool
-	heardAt   time.Time        // when status came
-	pool      []chain.LeafHash // the last window of its pool, until acted upon
-	rtt, skew time.Duration
-	lastSeen  time.Time
-	poolSent  time.Time // when we last showed it a window of our pool
-	repairing bool
-	waiting   bool // for a slot of header downloads
-	jobs      int  // of bodies, asked of it now
-	fails     int  // in a row
-	restUntil time.Time
-	bodies    uint64
-	bodyBytes uint64
+	status     wire.Status
+	hasStatus  bool
+	heardAt    time.Time        // when status came
+	pool       []chain.LeafHash // the last window of its pool, until acted upon
+	rtt, skew  time.Duration
+	lastSeen   time.Time
+	poolSent   time.Time // when we last showed it a window of our pool
+	repairing  bool
+	waiting    bool // for a slot of header downloads
+	jobs       int  // of bodies, asked of it now
+	fails      int  // in a row
+	restUntil  time.Time
+	bodies     uint64
+	bodyBytes  uint64
+	failedJobs int // in a row; what else it answers well doesn't count
 }
 
 // What one peer may ask of us. A node that syncs opens some tens of streams a second.

@@ -512,3 +512,63 @@ func TestHintsDontReadALongListAgain(t *testing.T) {
 		f.mu.Unlock()
 	})
 }
+
+// Who has failed gets jobs last, whatever it has given before; a newcomer gets them after those that have given much.
+func TestOrderOfJobs(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	inWorld(t, func(w *world) {
+		f := newFake(g)
+		n := w.start(f, nil)
+		n.mu.Lock()
+		for _, r := range []remote{
+			{id: "failed", failedJobs: 1, bodies: 900}, {id: "failed more", failedJobs: 2}, {id: "new", fails: 3}, {id: "fast", bodies: 90},
+			{id: "slow", bodies: 9}, {id: "busy", bodies: 500, jobs: 1}, {id: "unknown"},
+		} {
+			r.hasStatus, r.cancel = r.id != "unknown", func() {}
+			n.remotes[r.id] = &r
+		}
+		n.mu.Unlock()
+		var got []string
+		for _, h := range n.holders() {
+			got = append(got, string(h.r.id))
+		}
+		if want := []string{"fast", "slow", "new", "busy", "failed", "failed more"}; !slices.Equal(got, want) {
+			t.Errorf("order %q, want %q", got, want)
+		}
+	})
+}
+
+// A peer that serves nothing is asked first once; after that, the next block comes from another at once.
+func TestNewBlockDoesntWaitForALiar(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 30, 1)
+	inWorld(t, func(w *world) {
+		full, f := newFake(g), newFake(g)
+		full.load(blocks[:20])
+		n := w.start(f, nil)
+		liar := w.liar(g, func() wire.Status {
+			st := statusOf(full)
+			st.Ranges = []wire.Range{{From: 1, To: 30}}
+			return st
+		})
+		w.handle(liar, g, wire.NameBodies, func(s network.Stream) { time.Sleep(10 * time.Second) })
+		w.handle(liar, g, wire.NameHeaders, func(s network.Stream) {
+			b, _ := wire.ReadFrame(s, wire.MaxHeadersRequest)
+			q, _ := wire.DecodeHeadersRequest(b)
+			wire.WriteFrame(s, wire.AppendHeaders(nil, full.HeadersAfter(q.Locator, int(q.Max))))
+		})
+		w.dialTo(liar, n)
+		m := w.start(full, nil, n.addr())
+		w.within(10*time.Second, "synced", func() bool { return f.Tip().Header.Height == 20 })
+		for i := 20; i < 30; i++ {
+			time.Sleep(3 * time.Second) // virtual: the liar has told its status, and has no rest to keep for long
+			full.load(blocks[i : i+1])
+			if took := w.within(10*time.Second, "next block", func() bool { return f.Tip().Header.Height == uint64(i+1) }); took > time.Second {
+				t.Errorf("block %d took %v", i+1, took)
+			}
+		}
+		if n.remote(m.host.ID()) == nil || len(n.Bans()) > 0 {
+			t.Errorf("bans %+v", n.Bans())
+		}
+	})
+}

@@ -200,24 +200,26 @@ type holder struct {
 	status wire.Status
 	heard  time.Time
 	jobs   int
+	fails  int
 	bodies uint64
 	free   bool // has a free slot and no rest to keep
 }
 
-// holders lists the peers whose status is known: the least busy first, then those that have given least.
+// holders lists the peers whose status is known in the order in which they get jobs: those that failed last come last,
+// then the least busy first, then those that have given most. The first jobs are of what the tip waits for.
 func (s *Service) holders() []holder {
 	now := time.Now()
 	s.mu.Lock()
 	var out []holder
 	for _, r := range s.remotes {
 		if r.hasStatus {
-			out = append(out, holder{r: r, status: r.status, heard: r.heardAt, jobs: r.jobs, bodies: r.bodies,
+			out = append(out, holder{r: r, status: r.status, heard: r.heardAt, jobs: r.jobs, fails: r.failedJobs, bodies: r.bodies,
 				free: r.jobs < peerJobs && !now.Before(r.restUntil)})
 		}
 	}
 	s.mu.Unlock()
 	slices.SortFunc(out, func(a, b holder) int {
-		return cmp.Or(cmp.Compare(a.jobs, b.jobs), cmp.Compare(a.bodies, b.bodies))
+		return cmp.Or(cmp.Compare(a.fails, b.fails), cmp.Compare(a.jobs, b.jobs), cmp.Compare(b.bodies, a.bodies))
 	})
 	return out
 }
