@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"slices"
+	"strings"
 	"sync"
 
 	"quipu/chain"
@@ -11,7 +12,8 @@ import (
 // fake is a Backend over values in memory: headers checked by chain, bodies by CheckBody, and the tip moved to the
 // heaviest branch whose bodies are all there. It checks no state: poison says which blocks turn out invalid.
 type fake struct {
-	g *chain.Genesis
+	g   *chain.Genesis
+	log logged
 
 	mu       sync.Mutex
 	svc      *Service
@@ -25,11 +27,30 @@ type fake struct {
 	pool     map[chain.LeafHash][]byte
 	admit    func(raw []byte) TxResult // nil: CheckTxs decides
 	events   []Event
-	gossiped int // headers that came through AcceptHeader
-	imported int // bodies that came through AddBodies
-	listed   int // calls of Wanted
-	read     int // calls of Body
+	gossiped int    // headers that came through AcceptHeader
+	imported int    // bodies that came through AddBodies
+	listed   int    // calls of Wanted
+	read     int    // calls of Body
+	early    uint64 // headers of this height or above are too early; 0: none
 	lies     func(id chain.BlockID, body []byte) []byte
+}
+
+// logged keeps what the service logs, from warnings up.
+type logged struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func newFake(g *chain.Genesis) *fake {
@@ -108,6 +129,9 @@ func (f *fake) AddHeaders(hs []chain.Header) (int, error) {
 	for i := range hs {
 		if _, ok := f.states[hs[i].ID()]; ok {
 			continue
+		}
+		if f.early > 0 && hs[i].Height >= f.early {
+			return i, ErrTooEarly
 		}
 		parent, ok := f.states[hs[i].Parent]
 		if !ok {

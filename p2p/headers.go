@@ -178,6 +178,10 @@ func (s *Service) badHeaders(r *remote, err error) {
 		s.log.Debug("headers not followed", "peer", r.id, "err", err)
 		s.rest(r.id, 10*time.Second)
 	case NobodysFault:
+		if errors.Is(err, ErrTooEarly) { // its clock or ours: the headers come again with its next status
+			s.log.Debug("headers too early", "peer", r.id, "err", err)
+			return
+		}
 		s.log.Error("storing headers", "err", err)
 		s.rest(r.id, time.Second)
 	default:

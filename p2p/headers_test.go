@@ -119,3 +119,26 @@ func TestHeadersOfTwoPeersAtOnceChargeNobody(t *testing.T) {
 		}
 	})
 }
+
+// A peer whose clock is ahead of ours shows headers that are not due yet: no error of ours and no fault of its own. The
+// bodies of those before are fetched from it meanwhile, and the rest when it is due.
+func TestHeadersAheadOfTheClock(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 30, 1)
+	inWorld(t, func(w *world) {
+		full, f := newFake(g), newFake(g)
+		full.load(blocks)
+		f.early = 21
+		m := w.start(full, nil)
+		n := w.start(f, nil, m.addr())
+		w.within(5*time.Second, "what is due", func() bool { return f.Tip().Header.Height == 20 })
+		time.Sleep(20 * time.Second) // virtual
+		if r := n.remote(m.host.ID()); r == nil || r.fails > 0 || f.log.String() != "" {
+			t.Errorf("peers %+v, log %q", n.Peers(), f.log.String())
+		}
+		f.mu.Lock()
+		f.early = 0
+		f.mu.Unlock()
+		w.within(5*time.Second, "the rest", func() bool { return f.Tip().Header.Height == 30 })
+	})
+}

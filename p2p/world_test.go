@@ -89,7 +89,7 @@ func addrOf(h host.Host) string { return h.Addrs()[0].String() + "/p2p/" + h.ID(
 // start runs a node that keeps dialling the given ones.
 func (w *world) start(f *fake, edit func(*Service), dial ...string) *node {
 	w.Helper()
-	cfg := Config{TestNet: true, Bootstrap: dial}
+	cfg := Config{TestNet: true, Bootstrap: dial, Log: slog.New(slog.NewTextHandler(&f.log, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	if os.Getenv("QUIPU_LOG") != "" {
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", w.hosts)
 	}
