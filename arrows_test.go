@@ -27,6 +27,7 @@ var arrows = map[string][]string{
 	"quipu/p2p/badpeer":     {"p2p", "p2p/wire", "chain", "chain/bip340", "chain/statetree"},
 	"quipu/node":            {"p2p", "p2p/wire", "mempool", "chain/ledger", "chain", "rpc", "explorer"},
 	"quipu/testnet":         {"rpc", "wallet", "explorer", "chain"},
+	"quipu/bench":           nil, // all but cmd, and a program can't be imported
 	"quipu/cmd/quipu":       nil, // all
 }
 

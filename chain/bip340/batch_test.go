@@ -43,7 +43,7 @@ func TestInvalidFindsThePlanted(t *testing.T) {
 					if n > 64 && size.chunk < 64 {
 						continue
 					}
-					if got := invalid(items, size); !slices.Equal(got, planted) {
+					if got := invalid(items, size, nil); !slices.Equal(got, planted) {
 						t.Errorf("%+v: %v, want %v", size, got, planted)
 					}
 				}
@@ -93,15 +93,15 @@ func TestDuplicates(t *testing.T) {
 	bad := clone(one)
 	bad.Msg[3] ^= 4
 	items := slices.Repeat([]Item{one}, 40)
-	if !VerifyBatch(items) || invalid(items, bare) != nil {
+	if !VerifyBatch(items) || invalid(items, bare, nil) != nil {
 		t.Error("a valid item repeated is refused")
 	}
 	items[7], items[8], items[31] = bad, bad, bad
-	if got, want := invalid(items, bare), []int{7, 8, 31}; !slices.Equal(got, want) {
+	if got, want := invalid(items, bare, nil), []int{7, 8, 31}; !slices.Equal(got, want) {
 		t.Errorf("Invalid = %v, want %v", got, want)
 	}
 	all := slices.Repeat([]Item{bad}, 40)
-	if VerifyBatch(all) || len(Invalid(all)) != 40 || len(invalid(all, bare)) != 40 {
+	if VerifyBatch(all) || len(Invalid(all)) != 40 || len(invalid(all, bare, nil)) != 40 {
 		t.Error("an invalid item repeated is accepted")
 	}
 	if sameKey := signed(t, 15, 40, 1); !VerifyBatch(sameKey) {
@@ -129,7 +129,7 @@ func TestErrorsThatCancel(t *testing.T) {
 	if VerifyBatch(items) {
 		t.Error("VerifyBatch accepts errors that cancel")
 	}
-	if got := invalid(items, bare); !slices.Equal(got, want) {
+	if got := invalid(items, bare, nil); !slices.Equal(got, want) {
 		t.Errorf("Invalid = %v, want %v", got, want)
 	}
 }
@@ -155,7 +155,7 @@ func TestBisectionIsNarrow(t *testing.T) {
 			items[i].Msg[0] ^= 1
 		}
 		b := bisection{items: items, sizes: tuned}
-		ts, _ := decode(items)
+		ts, _ := decode(items, nil)
 		b.find(ts)
 		if slices.Sort(b.bad); !slices.Equal(b.bad, c.bad) || b.asked > c.atMost {
 			t.Errorf("%s: found %v with %d calls of Verify, want %v with at most %d", c.comment, b.bad, b.asked, c.bad, c.atMost)
@@ -166,7 +166,7 @@ func TestBisectionIsNarrow(t *testing.T) {
 		pool[i] = clone(pool[i])
 		pool[i].Msg[0] ^= 1
 	}
-	ts, _ := decode(pool)
+	ts, _ := decode(pool, nil)
 	if b.find(ts); b.asked != len(pool) || len(b.bad) != len(pool) {
 		t.Errorf("all invalid: %d found with %d calls of Verify", len(b.bad), b.asked)
 	}

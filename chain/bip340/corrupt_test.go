@@ -112,7 +112,7 @@ func TestRanges(t *testing.T) {
 		if _, _, ok := parse(it.Sig); ok != c.ok {
 			t.Errorf("%s: parse says %v", c.name, ok)
 		}
-		if ts, _ := decode([]Item{it}); !c.ok && len(ts.list) != 0 || c.at == 32 && c.ok && len(ts.list) != 1 {
+		if ts, _ := decode([]Item{it}, nil); !c.ok && len(ts.list) != 0 || c.at == 32 && c.ok && len(ts.list) != 1 {
 			t.Errorf("%s: the batch decodes it to %d terms", c.name, len(ts.list))
 		}
 	}
@@ -134,7 +134,7 @@ func TestFlippedBits(t *testing.T) {
 		}
 		items = append(items, it)
 	}
-	if got := invalid(items, bare); len(got) != len(items) {
+	if got := invalid(items, bare, nil); len(got) != len(items) {
 		t.Errorf("the batch refuses %d of %d", len(got), len(items))
 	}
 }
@@ -148,7 +148,7 @@ func agree(t *testing.T, it Item, want bool, neighbours []Item) {
 		t.Errorf("the naive twin says %v, want %v", got, want)
 	}
 	alone := []Item{it}
-	if ts, _ := decode(alone); (len(ts.list) == 1 && sumIsZero(ts)) != want {
+	if ts, _ := decode(alone, nil); (len(ts.list) == 1 && sumIsZero(ts)) != want {
 		t.Errorf("the batch equation alone says %v, want %v", !want, want)
 	}
 	many := slices.Insert(slices.Clone(neighbours), len(neighbours)/2, it)
@@ -162,7 +162,7 @@ func agree(t *testing.T, it Item, want bool, neighbours []Item) {
 	if got := Invalid(many); !slices.Equal(got, bad) {
 		t.Errorf("Invalid = %v, want %v", got, bad)
 	}
-	if got := invalid(many, bare); !slices.Equal(got, bad) {
+	if got := invalid(many, bare, nil); !slices.Equal(got, bad) {
 		t.Errorf("the bare batch = %v, want %v", got, bad)
 	}
 }

@@ -37,13 +37,13 @@ func FuzzSingleAndBatchAgree(f *testing.F) {
 				want = append(want, i)
 			}
 		}
-		if got := invalid(items, bare); !slices.Equal(got, want) {
+		if got := invalid(items, bare, nil); !slices.Equal(got, want) {
 			t.Fatalf("batch %v, one by one %v", got, want)
 		}
 		if got := Invalid(items); !slices.Equal(got, want) {
 			t.Fatalf("Invalid %v, one by one %v", got, want)
 		}
-		ts, broken := decode(items) // what the batch accepts without a word from Verify
+		ts, broken := decode(items, nil) // what the batch accepts without a word from Verify
 		if ok := len(broken) == 0 && (len(ts.list) == 0 || sumIsZero(ts)); ok != (want == nil) {
 			t.Fatalf("the bare equation says %v, one by one %v", ok, want)
 		}

@@ -20,17 +20,19 @@ type term struct {
 
 // terms are decoded items, and the distinct keys they name.
 type terms struct {
-	list []term
-	keys []point
+	list  []term
+	keys  []point
+	fresh []bool // by key: lifted by decode, not known before
 }
 
-func (ts terms) slice(from, to int) terms { return terms{ts.list[from:to], ts.keys} }
+func (ts terms) slice(from, to int) terms { return terms{list: ts.list[from:to], keys: ts.keys} }
 
 // decode lifts and parses the items. One with r ≥ p, s ≥ n, or a P or R not on the curve has no term, and its index
-// stands in broken.
-func decode(items []Item) (ts terms, broken []int) {
+// stands in broken. known may be nil.
+func decode(items []Item, known *Keys) (ts terms, broken []int) {
 	ts.list = make([]term, len(items))
 	ts.keys = make([]point, 0, len(items))
+	ts.fresh = make([]bool, len(items))
 	onCurve := make([]bool, len(items)) // by key
 	places := make(map[[32]byte]int32, len(items))
 
@@ -38,12 +40,13 @@ func decode(items []Item) (ts terms, broken []int) {
 		t := &ts.list[i]
 		t.index, t.key = i, -1
 		pub := items[i].Pub
-		place, known := places[*pub]
-		if !known {
+		place, seen := places[*pub]
+		if !seen {
 			var p point
 			place = -1
 			if p.x.setBytes(pub) {
 				place = int32(len(ts.keys))
+				onCurve[place] = known.find(&p)
 				ts.keys = append(ts.keys, p)
 			}
 			places[*pub] = place
@@ -52,7 +55,10 @@ func decode(items []Item) (ts terms, broken []int) {
 	}
 	var l lifter
 	for i := range ts.keys {
-		l.add(&ts.keys[i], &onCurve[i])
+		if !onCurve[i] {
+			ts.fresh[i] = true
+			l.add(&ts.keys[i], &onCurve[i])
+		}
 	}
 	l.flush()
 	for i := range items {

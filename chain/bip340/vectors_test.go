@@ -79,7 +79,7 @@ func TestVectorsVerify(t *testing.T) {
 			t.Errorf("%s (%s): Verify says %v", r.name, r.comment, !r.valid)
 		}
 		alone := []Item{r.Item}
-		if VerifyBatch(alone) != r.valid || (Invalid(alone) == nil) != r.valid || (invalid(alone, bare) == nil) != r.valid {
+		if VerifyBatch(alone) != r.valid || (Invalid(alone) == nil) != r.valid || (invalid(alone, bare, nil) == nil) != r.valid {
 			t.Errorf("%s (%s): the batch of one disagrees", r.name, r.comment)
 		}
 		if refVerify(r.Pub[:], r.Msg, r.Sig[:]) != r.valid {
@@ -93,7 +93,7 @@ func TestVectorsVerify(t *testing.T) {
 	if got := Invalid(items); !slices.Equal(got, want) {
 		t.Errorf("Invalid(all rows) = %v, want %v", got, want)
 	}
-	if got := invalid(items, bare); !slices.Equal(got, want) {
+	if got := invalid(items, bare, nil); !slices.Equal(got, want) {
 		t.Errorf("all rows through the batch = %v, want %v", got, want)
 	}
 	if VerifyBatch(items) {

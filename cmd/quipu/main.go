@@ -6,7 +6,7 @@
 //	node.go      node run          status.go  status            peer.go   peer list|bans
 //	chain.go     chain head|block|blocks    chaindata.go  chain verify|export
 //	tx.go        tx status|watch   wallet.go  wallet …          send.go   send; wait.go: what it waits for
-//	testnet.go   testnet …         demo.go    demo
+//	testnet.go   testnet …         demo.go    demo              bench.go  bench verify|…
 package main
 
 import (
