@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"golang.org/x/time/rate"
 
 	"quipu/chain"
 	"quipu/chain/chaintest"
@@ -262,4 +263,95 @@ func (w *world) speaker(h host.Host, g *chain.Genesis) map[string]*pubsub.Topic 
 		out[name] = topic
 	}
 	return out
+}
+
+// A peer sends valid transactions that are not admitted, each once: a stale nonce, a conflict. Their signatures cost us
+// time, so there is an end to it; another peer's are taken all the same, and the first one's again later.
+func TestTransactionsForNothingHaveABound(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	raws := payments(g, 4)
+	size := len(raws[0]) * 4
+	const vain, batches = 42, 20
+	for _, c := range []struct {
+		name   string
+		result TxResult
+		most   int // batches of four looked at
+	}{
+		{"checked and not admitted", TxResult{Err: ErrKnown, Checked: true}, vain/4 + 1},
+		{"ignored unchecked", TxResult{Err: errors.New("balance")}, batches},
+		{"one of four admitted", TxResult{Admitted: true, Checked: true}, vain / 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				f := newFake(g)
+				looked := 0
+				f.admit = func(raw []byte) TxResult {
+					if looked++; c.result.Admitted && looked%4 > 0 {
+						return TxResult{Err: ErrKnown, Checked: true}
+					}
+					return c.result
+				}
+				n := w.start(f, nil)
+				bad, good := w.liar(g, func() wire.Status { return statusOf(f) }), w.liar(g, func() wire.Status { return statusOf(f) })
+				w.dialTo(bad, n)
+				w.dialTo(good, n)
+				r := n.remote(bad.ID())
+				r.vain, r.ignored = rate.NewLimiter(vainASecond, vain), rate.NewLimiter(ignoredASecond, batches*size-1)
+				for range 2 * batches {
+					if v := n.takeTxs(r, raws); v != Ignore {
+						t.Fatalf("verdict %s", v)
+					}
+				}
+				if looked != 4*c.most {
+					t.Errorf("%d transactions looked at, want %d", looked, 4*c.most)
+				}
+				if n.Counters()["batches_over_bucket"] != uint64(2*batches-c.most) {
+					t.Errorf("counters %v", n.Counters())
+				}
+				before := looked
+				if n.takeTxs(n.remote(good.ID()), raws); looked != before+4 {
+					t.Error("another peer's are not looked at")
+				}
+				time.Sleep(10 * time.Millisecond) // virtual
+				if n.takeTxs(r, raws); looked != before+8 {
+					t.Error("not looked at after a while")
+				}
+				if len(n.Bans()) > 0 || r.restUntil.After(time.Now()) {
+					t.Errorf("charged: %+v", n.Bans())
+				}
+			})
+		})
+	}
+}
+
+// The pool's window of a status is a way to the same checks, and has the same bound.
+func TestPoolForNothingHasABound(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	raws := payments(g, 64)
+	inWorld(t, func(w *world) {
+		f := newFake(g)
+		f.admit = func(raw []byte) TxResult { return TxResult{Err: ErrKnown, Checked: true} }
+		n := w.start(f, func(s *Service) { s.t.repairAgain = 0 })
+		h := w.liar(g, func() wire.Status { return statusOf(f) })
+		asked := 0
+		w.handle(h, g, wire.NameBlockTxs, func(s network.Stream) {
+			asked++
+			wire.ReadFrame(s, wire.MaxBlockTxsRequest)
+			wire.WriteFrame(s, bytes.Join(raws, nil))
+		})
+		w.dialTo(h, n)
+		r := n.remote(h.ID())
+		r.vain = rate.NewLimiter(1e-9, 120)
+		st := statusOf(f)
+		for _, raw := range raws {
+			st.Pool = append(st.Pool, chain.LeafOf(raw))
+		}
+		for range 20 {
+			n.hear(r, st, 0)
+			time.Sleep(time.Second) // virtual
+		}
+		if asked != 2 {
+			t.Errorf("asked %d times for 64 transactions that are for nothing, want 2", asked)
+		}
+	})
 }

@@ -113,23 +113,35 @@ func (s *Service) validateTxs(ctx context.Context, from peer.ID, m *pubsub.Messa
 	if err != nil {
 		return result(s.charge(from, evidenceOf(aboutFrame, err), err))
 	}
+	r := s.remote(from)
+	if r == nil {
+		if r = s.addPeer(from); r == nil {
+			return pubsub.ValidationIgnore
+		}
+	}
 	select {
 	case s.gossip.cores <- struct{}{}:
 		defer func() { <-s.gossip.cores }()
 	case <-ctx.Done():
 		return pubsub.ValidationIgnore
 	}
-	return result(s.takeTxs(from, raws))
+	return result(s.takeTxs(r, raws))
 }
 
 // takeTxs gives transactions of a peer to the node, charges the peer if it must be, and queues what was newly admitted
-// for our next batch unless the verdict is Accept: then the message itself is forwarded.
-func (s *Service) takeTxs(from peer.ID, raws [][]byte) Verdict {
+// for our next batch unless the verdict is Accept: then the message itself is forwarded. Of a peer whose transactions
+// have been for nothing too often lately, nothing is looked at.
+func (s *Service) takeTxs(r *remote, raws [][]byte) Verdict {
+	if r.wasteful() {
+		s.count("batches_over_bucket")
+		return Ignore
+	}
 	results := s.b.AcceptTxs(raws)
 	ev, admitted, detail := judgeBatch(results)
 	s.stats.add("txs_received", uint64(len(raws)))
 	s.stats.add("txs_admitted", uint64(admitted))
-	v := s.charge(from, ev, detail)
+	v := s.charge(r.id, ev, detail)
+	r.spend(raws, results, v)
 	if v != Accept && admitted > 0 {
 		s.PublishTxs(admittedOf(raws, results))
 	}

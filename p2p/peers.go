@@ -29,6 +29,8 @@ type remote struct {
 	bytes    *rate.Limiter       // of answers we send it
 	streams  chan struct{}       // slots of its requests being served
 	memory   *semaphore.Weighted // bytes of answers to it
+	ignored  *rate.Limiter       // bytes of its batches that were ignored
+	vain     *rate.Limiter       // its transactions that were checked and not newly admitted
 
 	status     wire.Status
 	hasStatus  bool
@@ -59,6 +61,33 @@ const (
 	peerMemory      = 8 << 20 // the same, one peer's; at least 2 × wire.MaxAnswer and chain.MaxBody
 )
 
+// What one peer's transactions may cost us for nothing. Honest neighbours bring some twice, in batches of their own.
+const (
+	ignoredASecond = 1 << 20 // bytes
+	ignoredBurst   = 8 << 20
+	vainASecond    = 2000 // transactions; a signature takes some tens of µs
+	vainBurst      = 16384
+)
+
+// wasteful reports a peer that has used up what its transactions may cost for nothing.
+func (r *remote) wasteful() bool { return r.ignored.Tokens() <= 0 || r.vain.Tokens() <= 0 }
+
+// spend enters what transactions of the peer came to. Buckets may be overdrawn: they are looked at before.
+func (r *remote) spend(raws [][]byte, results []TxResult, v Verdict) {
+	size, vain := 0, 0
+	for i := range results {
+		size += len(raws[i])
+		if results[i].Checked && !results[i].Admitted {
+			vain++
+		}
+	}
+	now := time.Now()
+	if v == Ignore {
+		r.ignored.ReserveN(now, min(size, ignoredBurst))
+	}
+	r.vain.ReserveN(now, min(vain, vainBurst))
+}
+
 // addPeer enters a connected peer and starts following it. It returns nil for a peer that the gate denies, whose
 // connections it closes, and when the service isn't running.
 func (s *Service) addPeer(p peer.ID) *remote {
@@ -76,6 +105,7 @@ func (s *Service) addPeer(p peer.ID) *remote {
 	r := &remote{
 		id: p, since: time.Now(), cancel: cancel, announce: make(chan struct{}, 1), heard: make(chan struct{}, 1),
 		requests: rate.NewLimiter(requestsASecond, requestsBurst), bytes: rate.NewLimiter(bytesASecond, bytesBurst),
+		ignored: rate.NewLimiter(ignoredASecond, ignoredBurst), vain: rate.NewLimiter(vainASecond, vainBurst),
 		streams: make(chan struct{}, maxServing), memory: semaphore.NewWeighted(peerMemory), lastSeen: time.Now(),
 	}
 	s.remotes[p] = r

@@ -154,7 +154,7 @@ func (s *Service) act(ctx context.Context, r *remote) {
 	if s.lacks(&st) {
 		s.downloadHeaders(ctx, r, st)
 	}
-	if len(pool) > 0 && s.near() {
+	if len(pool) > 0 && s.near() && !r.wasteful() {
 		s.repair(ctx, r, pool)
 	}
 }
@@ -195,7 +195,7 @@ func (s *Service) repair(ctx context.Context, r *remote, pool []chain.LeafHash) 
 			return
 		}
 		if missing = s.claim(s.missing(missing)); len(missing) > 0 {
-			s.fetchTxs(ctx, r.id, missing)
+			s.fetchTxs(ctx, r, missing)
 		}
 	}) {
 		s.mu.Lock()
@@ -234,10 +234,10 @@ func (s *Service) claim(leaves []chain.LeafHash) (out []chain.LeafHash) {
 }
 
 // fetchTxs asks a peer for transactions of its pool and takes them as from gossip. After a failure others may be asked.
-func (s *Service) fetchTxs(ctx context.Context, p peer.ID, leaves []chain.LeafHash) {
+func (s *Service) fetchTxs(ctx context.Context, r *remote, leaves []chain.LeafHash) {
 	q := wire.BlockTxsRequest{Leaves: leaves}
 	var raws [][]byte
-	err := s.ask(ctx, p, wire.NameBlockTxs, q.Append(nil), wire.MaxAnswer, func(b []byte) (err error) {
+	err := s.ask(ctx, r.id, wire.NameBlockTxs, q.Append(nil), wire.MaxAnswer, func(b []byte) (err error) {
 		if raws, err = wire.DecodeBlockTxs(b, len(leaves)); err != nil {
 			return err
 		}
@@ -259,17 +259,22 @@ func (s *Service) fetchTxs(ctx context.Context, p peer.ID, leaves []chain.LeafHa
 		}
 		s.mu.Unlock()
 		if ctx.Err() == nil {
-			s.fault(p, aboutFrame, err)
+			s.fault(r.id, aboutFrame, err)
 		}
 		return
 	}
 	s.stats.add("txs_repaired", uint64(len(raws)))
 	for len(raws) > 0 {
 		n := min(len(raws), wire.MaxBatchTxs)
+		if r.wasteful() {
+			s.count("batches_over_bucket")
+			return
+		}
 		results := s.b.AcceptTxs(raws[:n])
 		ev, _, detail := judgeBatch(results)
 		s.PublishTxs(admittedOf(raws, results))
-		if s.charge(p, ev, detail) == Reject {
+		v := s.charge(r.id, ev, detail)
+		if r.spend(raws[:n], results, v); v == Reject {
 			return
 		}
 		raws = raws[n:]
