@@ -43,6 +43,12 @@ func FuzzSingleAndBatchAgree(f *testing.F) {
 		if got := Invalid(items); !slices.Equal(got, want) {
 			t.Fatalf("Invalid %v, one by one %v", got, want)
 		}
+		known := NewKeys(16)
+		for range 2 {
+			if got := invalid(items, bare, known); !slices.Equal(got, want) {
+				t.Fatalf("with keys %v, one by one %v", got, want)
+			}
+		}
 		ts, broken := decode(items, nil) // what the batch accepts without a word from Verify
 		if ok := len(broken) == 0 && (len(ts.list) == 0 || sumIsZero(ts)); ok != (want == nil) {
 			t.Fatalf("the bare equation says %v, one by one %v", ok, want)
@@ -50,7 +56,7 @@ func FuzzSingleAndBatchAgree(f *testing.F) {
 	})
 }
 
-const fuzzOps = 10
+const fuzzOps = 12
 
 func fuzzItems(data []byte, base []Item, special [][32]byte) (items []Item) {
 	next := func() byte {
@@ -90,6 +96,16 @@ func fuzzItems(data []byte, base []Item, special [][32]byte) (items []Item) {
 			case 2:
 				it.Msg = other.Msg
 			}
+		case 10: // a hint, right but for what is changed
+			ts, _ := decode([]Item{it}, nil)
+			y := [32]byte{}
+			if len(ts.list) == 1 {
+				y = ts.list[0].r.y.bytes()
+			}
+			y[next()%32] ^= next()
+			it.RY = &y
+		case 11:
+			it.RY = &special[int(next())%len(special)]
 		case 9: // raw
 			take(it.Pub[:])
 			take(it.Sig[:])
