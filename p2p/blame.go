@@ -81,6 +81,7 @@ func (s *Service) charge(p peer.ID, ev Evidence, detail error) Verdict {
 	if row.Penalty == None || p == s.host.ID() {
 		return row.Verdict
 	}
+	s.count("charged_" + string(ev))
 	event := Event{Kind: PeerCharged, Peer: p.String(), Evidence: ev, Addr: s.addrOf(p)}
 	if detail != nil {
 		event.Detail = detail.Error()
@@ -105,7 +106,6 @@ func (s *Service) charge(p peer.ID, ev Evidence, detail error) Verdict {
 		s.rest(p, maxRest)
 		s.log.Warn("static peer misbehaves", "peer", p, "evidence", ev, "detail", event.Detail)
 	}
-	s.count("charged_" + string(ev))
 	s.b.Observe(event)
 	return row.Verdict
 }

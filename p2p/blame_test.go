@@ -55,6 +55,7 @@ var evidenceCases = []struct {
 	{aboutHeader, ErrInvalidAncestor, InvalidAncestor},
 	{aboutHeader, ErrTooEarly, NobodysFault},
 	{aboutHeader, ErrKnown, NobodysFault},
+	{aboutHeader, ErrLowWork, NobodysFault},
 	// Whatever is wrong with the body of a header that keeps its rules: its relayer is never charged.
 	{aboutHeader, rule(chain.ErrBodyCount), InvalidBlock},
 	{aboutHeader, rule(chain.ErrBodyLength), InvalidBlock},

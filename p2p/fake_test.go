@@ -31,6 +31,7 @@ type fake struct {
 	imported int    // bodies that came through AddBodies
 	listed   int    // calls of Wanted
 	read     int    // calls of Body
+	floored  bool   // AddHeaders has a floor of work
 	early    uint64 // headers of this height or above are too early; 0: none
 	lies     func(id chain.BlockID, body []byte) []byte
 }
@@ -123,7 +124,7 @@ func (f *fake) AcceptHeader(h chain.Header, body []byte) error {
 	return nil
 }
 
-func (f *fake) AddHeaders(hs []chain.Header) (int, error) {
+func (f *fake) addHeaders(hs []chain.Header, floored bool) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range hs {
@@ -144,6 +145,9 @@ func (f *fake) AddHeaders(hs []chain.Header) (int, error) {
 		if err != nil {
 			return i, err
 		}
+		if floored && !enough(&s, &f.tip) {
+			return i, ErrLowWork
+		}
 		f.states[s.ID] = s
 		if s.Work.Gt(&f.best.Work) {
 			f.best = s
@@ -152,7 +156,9 @@ func (f *fake) AddHeaders(hs []chain.Header) (int, error) {
 	return len(hs), nil
 }
 
-func (f *fake) AddHeadersProven(hs []chain.Header) (int, error) { return f.AddHeaders(hs) }
+func (f *fake) AddHeaders(hs []chain.Header) (int, error) { return f.addHeaders(hs, f.floored) }
+
+func (f *fake) AddHeadersProven(hs []chain.Header) (int, error) { return f.addHeaders(hs, false) }
 
 func (f *fake) AddBodies(blocks []chain.Block) error {
 	f.mu.Lock()

@@ -77,7 +77,7 @@ func (s *Service) downloadHeaders(ctx context.Context, r *remote, st wire.Status
 // nothing by itself: another peer may have brought it since it was asked for.
 func (s *Service) headersOf(ctx context.Context, r *remote, st wire.Status) (again bool) {
 	start := time.Now()
-	var last chain.State
+	last, _ := s.b.Header(r.reached) // where its last turn has led
 	back, fresh := 0, 0
 	for answers := 0; s.lacks(&st); answers++ {
 		if answers >= headerAnswers || time.Since(start) >= headerTime {
@@ -86,7 +86,19 @@ func (s *Service) headersOf(ctx context.Context, r *remote, st wire.Status) (aga
 			}
 			return fresh > 0
 		}
-		hs, err := s.askHeaders(ctx, r, s.locator(&last))
+		if r.walk != nil {
+			if !s.walkOn(ctx, r, &st) {
+				return false
+			}
+			fresh++
+			if r.walk.done() {
+				last, _ = s.b.Header(r.walk.end.ID)
+				r.walk, r.reached = nil, last.ID
+				s.rested(r)
+			}
+			continue
+		}
+		hs, err := s.askHeaders(ctx, r, s.locator(&last), wire.MaxHeaders)
 		if err != nil {
 			return false
 		}
@@ -96,8 +108,15 @@ func (s *Service) headersOf(ctx context.Context, r *remote, st wire.Status) (aga
 		}
 		id := hs[len(hs)-1].ID()
 		_, known := s.b.Header(id)
-		_, err = s.b.AddHeaders(hs)
+		n, err := s.b.AddHeaders(hs)
 		poke(s.wakeSync)
+		if errors.Is(err, ErrLowWork) && n < len(hs) {
+			if !s.startWalk(r, &st, hs[n:]) {
+				return false
+			}
+			fresh++
+			continue
+		}
 		if err != nil {
 			s.badHeaders(r, err)
 			return false
@@ -116,16 +135,17 @@ func (s *Service) headersOf(ctx context.Context, r *remote, st wire.Status) (aga
 				return false
 			}
 		}
-		last = now
+		last, r.reached = now, id
 	}
+	r.walk = nil // we have what it claims, or better
 	return false
 }
 
-// askHeaders asks for the headers after a locator, and charges the peer if it fails.
-func (s *Service) askHeaders(ctx context.Context, r *remote, locator []chain.BlockID) (hs []chain.Header, err error) {
-	q := wire.HeadersRequest{Locator: locator, Max: wire.MaxHeaders}
+// askHeaders asks for up to so many headers after a locator, and charges the peer if it fails.
+func (s *Service) askHeaders(ctx context.Context, r *remote, locator []chain.BlockID, most int) (hs []chain.Header, err error) {
+	q := wire.HeadersRequest{Locator: locator, Max: uint16(most)}
 	err = s.ask(ctx, r.id, wire.NameHeaders, q.Append(nil), wire.MaxHeadersAnswer, func(b []byte) (err error) {
-		hs, err = wire.DecodeHeaders(b, wire.MaxHeaders)
+		hs, err = wire.DecodeHeaders(b, most)
 		return err
 	})
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"quipu/p2p/wire"
 )
 
-// remote is a connected peer. Fields below mu's line are guarded by Service.mu.
+// remote is a connected peer. Fields from status on are guarded by Service.mu.
 type remote struct {
 	id       peer.ID
 	since    time.Time
@@ -31,6 +31,10 @@ type remote struct {
 	memory   *semaphore.Weighted // bytes of answers to it
 	ignored  *rate.Limiter       // bytes of its batches that were ignored
 	vain     *rate.Limiter       // its transactions that were checked and not newly admitted
+
+	// Only the goroutine that follows it touches these.
+	walk    *headerWalk
+	reached chain.BlockID // the last header it has shown that we have
 
 	status     wire.Status
 	hasStatus  bool
