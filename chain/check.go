@@ -20,7 +20,7 @@ func (g *Genesis) CheckTxs(raws [][]byte, known func(LeafHash) bool) (txs []Chec
 			v.add(&txs[i], i, known)
 		}
 	}
-	v.blame(errs)
+	v.blame(runtime.GOMAXPROCS(0), errs)
 	for i, err := range errs {
 		if err != nil {
 			txs[i] = CheckedTx{} // what didn't pass has no checked form
@@ -34,8 +34,14 @@ func (g *Genesis) CheckTxs(raws [][]byte, known func(LeafHash) bool) (txs []Chec
 // Where WrongBody(err), the server of the body is to blame and the block may be valid; any other RuleError makes
 // the block invalid.
 func (g *Genesis) CheckBlocks(blocks []Block, known func(LeafHash) bool) (checked []CheckedBlock, errs []error) {
+	return g.CheckBlocksOn(runtime.GOMAXPROCS(0), blocks, known)
+}
+
+// CheckBlocksOn is CheckBlocks on so many goroutines, all of which have ended when it returns. One is for callers
+// that check several lists at once: each signature batch is then as large as it can be.
+func (g *Genesis) CheckBlocksOn(workers int, blocks []Block, known func(LeafHash) bool) (checked []CheckedBlock, errs []error) {
 	checked, errs = make([]CheckedBlock, len(blocks)), make([]error, len(blocks))
-	parallel(len(blocks), func(i int) { checked[i], errs[i] = g.checkBody(blocks[i]) })
+	parallel(workers, len(blocks), func(i int) { checked[i], errs[i] = g.checkBody(blocks[i]) })
 	var v verifier
 	for i := range checked {
 		if errs[i] == nil {
@@ -44,7 +50,7 @@ func (g *Genesis) CheckBlocks(blocks []Block, known func(LeafHash) bool) (checke
 			}
 		}
 	}
-	v.blame(errs)
+	v.blame(workers, errs)
 	for i, err := range errs {
 		if err != nil {
 			checked[i] = CheckedBlock{}
@@ -182,10 +188,10 @@ func (v *verifier) add(c *CheckedTx, slot int, known func(LeafHash) bool) {
 }
 
 // blame writes an error into the slot of every item whose signature is invalid; the first of a slot stands.
-func (v *verifier) blame(errs []error) {
-	workers := min(runtime.GOMAXPROCS(0), (len(v.items)+63)/64)
+func (v *verifier) blame(workers int, errs []error) {
+	workers = min(workers, (len(v.items)+63)/64)
 	bad := make([][]int, workers)
-	parallel(workers, func(w int) {
+	parallel(workers, workers, func(w int) {
 		lo, hi := w*len(v.items)/workers, (w+1)*len(v.items)/workers
 		bad[w] = bip340.Invalid(v.items[lo:hi])
 		for i := range bad[w] {
@@ -199,16 +205,16 @@ func (v *verifier) blame(errs []error) {
 	}
 }
 
-// parallel runs f(0..n−1) over the cores and returns when all are done.
-func parallel(n int, f func(i int)) {
-	if n <= 1 || runtime.GOMAXPROCS(0) == 1 {
+// parallel runs f(0..n−1) on so many goroutines and returns when all are done.
+func parallel(workers, n int, f func(i int)) {
+	if n <= 1 || workers <= 1 {
 		for i := range n {
 			f(i)
 		}
 		return
 	}
 	var wg sync.WaitGroup
-	workers := min(n, runtime.GOMAXPROCS(0))
+	workers = min(n, workers)
 	for w := range workers {
 		wg.Go(func() {
 			for i := w; i < n; i += workers {

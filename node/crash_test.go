@@ -183,7 +183,7 @@ func TestRefusalsAtStart(t *testing.T) {
 	if _, err := start(nil); !errors.Is(err, ledger.ErrLocked) {
 		t.Errorf("second node on one data directory: %v", err)
 	}
-	if err := first.close(); err != nil {
+	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
 	other := chaintest.Genesis(nil, carol)
@@ -199,7 +199,7 @@ func TestRefusalsAtStart(t *testing.T) {
 	}
 	if again, err := start(nil); err != nil {
 		t.Errorf("after all refusals: %v", err)
-	} else if err := again.close(); err != nil {
+	} else if err := again.Close(); err != nil {
 		t.Error(err)
 	}
 }

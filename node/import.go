@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -12,23 +13,43 @@ import (
 // reorgAlarm is the depth from which a reorg is logged as a warning and raised as an event.
 const reorgAlarm = 6
 
-// Import is the way of every block body, from sync, gossip or file: stateless checks of all of them at once with
+// Import is the way of every block body, from sync, gossip or file: stateless checks ahead of what is applied, with
 // signature batches across block borders (no lock), then the ledger, then the pool. Headers are stored before.
 // Bodies may come in any order. A block that breaks a rule is remembered as invalid; the error is nil unless the
 // fault is ours.
 func (n *Node) Import(blocks []chain.Block) error {
-	checked, errs := n.g.CheckBlocks(blocks, n.verified.good)
+	txs := 0
+	for i := range blocks {
+		txs += int(blocks[i].Header.TxCount)
+	}
+	if txs <= partTxs { // no more than one part: both cores check it
+		p := part{blocks: blocks}
+		p.checked, p.errs = n.g.CheckBlocks(blocks, n.verified.good)
+		return n.store(&p)
+	}
+	all := func(yield func(chain.Block, error) bool) {
+		for _, b := range blocks {
+			if !yield(b, nil) {
+				return
+			}
+		}
+	}
+	return n.checkAhead(context.Background(), all, n.store)
+}
+
+// store takes blocks whose stateless checks have been made. Those that break a rule are remembered as invalid.
+func (n *Node) store(p *part) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	good := checked[:0]
-	for i, err := range errs {
+	good := p.checked[:0]
+	for i, err := range p.errs {
 		var broken *chain.RuleError
 		switch {
 		case err == nil:
-			good = append(good, checked[i])
+			good = append(good, p.checked[i])
 		case chain.WrongBody(err): // says nothing of the block; who served it is charged where it was fetched
 		case errors.As(err, &broken):
-			res, err := n.ledger.MarkInvalid(blocks[i].Header.ID(), broken)
+			res, err := n.ledger.MarkInvalid(p.blocks[i].Header.ID(), broken)
 			n.settle(res)
 			if err != nil && !tooDeep(err) {
 				n.ours(err)
@@ -86,6 +107,9 @@ func (n *Node) settle(res ledger.Result) {
 	admitted := n.pool.Update(ch, nil, tip.Header.Height) // the change carries all states the pool needs
 	n.report(ch, &tip)
 	n.tip.fire()
+	if n.net == nil {
+		return
+	}
 	n.net.Announce()
 	if len(admitted) > 0 {
 		raws := make([][]byte, len(admitted))

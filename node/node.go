@@ -38,6 +38,7 @@ type Node struct {
 	inBlocks *verified // leaves in recent blocks of the best chain: not worth fetching from a peer's pool
 	timings  timings
 	events   *events
+	stages   stages
 	parked   parked
 	tip      tipSignal
 	metrics  *metrics
@@ -53,34 +54,15 @@ type Node struct {
 // New opens the data directory, the ledger, the pool, the network and the API's listener, in this order. On an
 // error it closes what it opened.
 func New(cfg Config) (n *Node, err error) {
-	if err := cfg.Validate(); err != nil {
+	if n, err = Offline(cfg); err != nil {
 		return nil, err
 	}
-	n = &Node{
-		cfg: cfg, g: cfg.Genesis, log: cfg.Log, started: time.Now(),
-		verified: newVerified(), inBlocks: newVerified(), events: newEvents(), fault: make(chan error, 1), quit: make(chan struct{}, 1),
-	}
-	n.tip.init()
-	if cfg.DataDir != "" {
-		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-			return nil, fmt.Errorf("data directory: %w", err)
-		}
-	}
-	n.ledger, err = ledger.Open(ledger.Config{
-		Dir: cfg.path("chain"), Genesis: cfg.Genesis, MemTable: cfg.MemTable, FreeSpace: cfg.FreeSpace, Log: cfg.Log,
-		UndoKeep: cfg.undoKeep,
-	})
-	if err != nil {
-		return nil, err
-	}
+	cfg = n.cfg
 	defer func(n *Node) { // the result is nil by then
 		if err != nil {
-			n.close()
+			n.Close()
 		}
 	}(n)
-	n.pool = mempool.New(cfg.Genesis, mempool.Config{})
-	n.metrics = newMetrics(n)
-
 	identity, err := n.identity()
 	if err != nil {
 		return nil, err
@@ -103,6 +85,35 @@ func New(cfg Config) (n *Node, err error) {
 			return nil, err
 		}
 	}
+	return n, nil
+}
+
+// Offline is a node without network and API: what a file is imported with while no node runs. Of its methods
+// ImportStream, Tip and Close may be called.
+func Offline(cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, g: cfg.Genesis, log: cfg.Log, started: time.Now(),
+		verified: newVerified(), inBlocks: newVerified(), events: newEvents(), fault: make(chan error, 1), quit: make(chan struct{}, 1),
+	}
+	n.tip.init()
+	if cfg.DataDir != "" {
+		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+			return nil, fmt.Errorf("data directory: %w", err)
+		}
+	}
+	var err error
+	n.ledger, err = ledger.Open(ledger.Config{
+		Dir: cfg.path("chain"), Genesis: cfg.Genesis, MemTable: cfg.MemTable, FreeSpace: cfg.FreeSpace, Log: cfg.Log,
+		UndoKeep: cfg.undoKeep,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.pool = mempool.New(cfg.Genesis, mempool.Config{})
+	n.metrics = newMetrics(n)
 	return n, nil
 }
 
@@ -132,10 +143,11 @@ func (n *Node) Run(ctx context.Context) error {
 		err = nil
 	}
 	n.savePool()
-	return errors.Join(err, n.close())
+	return errors.Join(err, n.Close())
 }
 
-func (n *Node) close() error {
+// Close closes a node that isn't running. Run does it itself.
+func (n *Node) Close() error {
 	var errs []error
 	if n.host != nil {
 		errs = append(errs, n.host.Close())

@@ -205,7 +205,10 @@ func (m *mover) settle(res *Result, linked []*entry) error {
 				return err
 			}
 			l.unsettled = deep != nil
-			return l.pruneUndo()
+			if err := l.pruneUndo(); err != nil {
+				return err
+			}
+			return l.writeBehind(false)
 		}
 		bad, err := m.walk(target)
 		if err != nil {

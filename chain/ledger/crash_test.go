@@ -67,11 +67,19 @@ func copySparse(t *testing.T, from, to string) {
 // After every committed transaction of this the directory is copied. Each copy must open on a block that was
 // complete, verify from genesis, and end at c5 when it is given everything again.
 func TestCrashAfterEveryCommit(t *testing.T) {
+	for _, behind := range []int{0, 5} { // 5 accounts in the journal: records are written every few blocks
+		crashAfterEveryCommit(t, behind)
+	}
+}
+
+func crashAfterEveryCommit(t *testing.T, behind int) {
+	t.Helper()
 	var copies []string
 	commits := 0
 	dir := t.TempDir()
 	s := newScene(t, func(c *Config) {
 		c.Dir, c.FreeSpace, c.UndoKeep = dir, plenty, 8
+		c.behind = behind
 		c.afterCommit = func() {
 			commits++
 			copies = append(copies, copyDir(t, dir))

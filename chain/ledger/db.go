@@ -20,7 +20,9 @@ import (
 //	'i' id                        why the block is invalid, text
 //	'n' height u32                id of the block there on the validated best chain
 //	'u' height u32 ‖ piece u16    undo of the block there
-//	'a' account                   balance u64 | nonce u64; both 0 where undo removed the account
+//	'a' account                   balance u64 | nonce u64; both 0 where undo removed the account. Accounts of genesis
+//	                              that nothing changed have no record
+//	'j' sequence u64 ‖ piece u16  journal of accounts, see journal.go; the m record journal says where it begins
 //	't' txid                      height u32 | index u32 | offset u32 | length u32, on the validated best chain
 //
 // Reverts and undo's pruning delete records to save room; nothing depends on a deletion having happened.
@@ -34,10 +36,11 @@ const (
 	keyUndo    = 'u'
 	keyAccount = 'a'
 	keyTx      = 't'
+	keyJournal = 'j'
 )
 
 const (
-	schema    = 1
+	schema    = 2 // 1 had no journal and a record of every account
 	pieceSize = 512 << 10
 	maxReason = 512 // bytes of an invalid mark
 )
@@ -49,6 +52,7 @@ var (
 	metaSchema  = []byte("mschema")
 	metaGenesis = []byte("mgenesis")
 	metaTip     = []byte("mtip")
+	metaJournal = []byte("mjournal")
 )
 
 func idKey(kind byte, id [32]byte) []byte { return append([]byte{kind}, id[:]...) }

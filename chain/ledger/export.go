@@ -18,8 +18,11 @@ import (
 // A body's length is body_size of its header.
 const exportMagic = "quipu-chain/1\n"
 
-// maxGenesis bounds canonical genesis bytes in store and export: about 419,000 balances.
-const maxGenesis = 16 << 20
+// maxGenesis bounds canonical genesis bytes in store and export.
+const maxGenesis = 64 << 20
+
+// MaxBalances is how many balances a genesis may have that a ledger or an export is to hold.
+const MaxBalances = (maxGenesis - 256) / 40
 
 // ErrExport is wrapped by every error about the bytes of an export.
 var ErrExport = errors.New("not a whole quipu chain export")
@@ -41,10 +44,8 @@ func (l *Ledger) Export(ctx context.Context, w io.Writer, progress func(done, to
 	blocks := append(path(nil), l.main[1:]...)
 	l.mu.RUnlock()
 	out := bufio.NewWriterSize(w, 1<<20)
-	canonical := l.g.Append(nil)
-	head := le.AppendUint32([]byte(exportMagic), uint32(len(canonical)))
-	if _, err := out.Write(append(head, canonical...)); err != nil {
-		return fmt.Errorf("writing the export: %w", err)
+	if err := WriteExportHead(out, l.g); err != nil {
+		return err
 	}
 	total := uint64(len(blocks))
 	for i, e := range blocks {
@@ -64,6 +65,17 @@ func (l *Ledger) Export(ctx context.Context, w io.Writer, progress func(done, to
 		}
 	}
 	if err := out.Flush(); err != nil {
+		return fmt.Errorf("writing the export: %w", err)
+	}
+	return nil
+}
+
+// WriteExportHead writes what an export begins with: all before the blocks. Header and body of each block from
+// height 1 on come after it.
+func WriteExportHead(w io.Writer, g *chain.Genesis) error {
+	canonical := g.Append(nil)
+	head := le.AppendUint32([]byte(exportMagic), uint32(len(canonical)))
+	if _, err := w.Write(append(head, canonical...)); err != nil {
 		return fmt.Errorf("writing the export: %w", err)
 	}
 	return nil

@@ -61,6 +61,9 @@ func TestNothingDependsOnDeletion(t *testing.T) {
 	}
 	s.add("b1", "b2")
 	s.tip("b2")
+	if err := s.l.writeBehind(true); err != nil {
+		t.Fatal(err)
+	}
 	err := s.l.db.Update(func(txn *badger.Txn) error {
 		if kept, err := get(txn, idKey(keyAccount, carol.Account)); err != nil || kept == nil {
 			t.Errorf("the account that undo removed has no record (%v)", err)

@@ -2,24 +2,25 @@ package ledger
 
 import (
 	"quipu/chain"
+	"quipu/chain/statetree"
 )
 
 // group is one Badger transaction with one or more whole units: an apply or a revert each. Units change the tree,
 // the tip and the index in memory at once and become visible when the caller lets go of the mutex, after commit.
-// Accounts are written when the group closes, once each however many units touched them.
+// Accounts are written when the group closes, once each however many units touched them, into the journal.
 type group struct {
 	*batch
 	dirty map[chain.Account]struct{}
 	units int
 }
 
-// accountBytes is what a written account takes: key and value.
-const accountBytes = 33 + 16
+// accountBytes is what a changed account takes in the journal.
+const accountBytes = statetree.LeafSize
 
 // room makes sure that a unit fits: so many touched accounts, other entries and their bytes. A unit that is alone
 // may take all Badger gives, not 80 %; MinMemTable sees to it that the worst block fits.
 func (m *mover) room(accounts, entries, bytes int) error {
-	n, size := int64(accounts+entries), int64(bytes+accounts*accountBytes)
+	n, size := int64(recordPieces(accounts*accountBytes)+entries), int64(bytes+accounts*accountBytes)
 	if m.g != nil {
 		limit := m.l.cfg.groupBlocks
 		if m.g.units > 0 && (!m.g.fits(n, size) || limit > 0 && m.g.units >= limit) {
@@ -33,6 +34,7 @@ func (m *mover) room(accounts, entries, bytes int) error {
 		if err != nil {
 			return err
 		}
+		b.spend(64, 4096) // the journal's pieces and the tip
 		m.g = &group{batch: b, dirty: map[chain.Account]struct{}{}}
 	}
 	m.g.units++
@@ -44,7 +46,7 @@ func (g *group) touch(changes []chain.AccountChange) {
 	for i := range changes {
 		if _, ok := g.dirty[changes[i].Account]; !ok {
 			g.dirty[changes[i].Account] = struct{}{}
-			g.spend(1, accountBytes)
+			g.spend(0, accountBytes)
 		}
 	}
 }
@@ -60,20 +62,18 @@ func (m *mover) flush() error {
 	if g.units == 0 {
 		return nil
 	}
-	for a := range g.dirty {
-		key := idKey(keyAccount, a)
-		// An account that undo removed is written as zeros, which no account that exists has: a deletion that an
-		// engine forgot would bring the old balance back.
-		leaf, _ := m.l.tree.Get(a)
-		err := g.txn.Set(key, encodeAccount(chain.AccountState{Balance: leaf.Balance, Nonce: leaf.Nonce}))
-		if err := g.fail(err); err != nil {
-			return err
-		}
+	if err := g.appendJournal(); err != nil {
+		return err
 	}
 	if err := g.set(metaTip, m.l.record.encode()); err != nil {
 		return err
 	}
-	return g.commit()
+	if err := g.commit(); err != nil {
+		return err
+	}
+	m.l.journal.next++
+	m.l.journal.accounts += len(g.dirty)
+	return nil
 }
 
 // apply is the unit that adds e on the tip. A RuleError says that e is invalid; nothing is changed then.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -30,6 +31,7 @@ type Ledger struct {
 	best    chain.State
 	record  tipRecord
 	tree    *statetree.Tree // the accounts at tip
+	journal journal
 }
 
 // Open opens or makes the ledger, brings headers and accounts into memory, compares the state root with the tip's
@@ -83,13 +85,19 @@ func (l *Ledger) Close() error {
 		return nil
 	}
 	l.closed = true
+	var err error
 	if l.broken == nil {
+		err = l.writeBehind(true) // the next Open has less to read; nothing is lost where this fails
 		l.broken = ErrClosed
 	}
-	if err := l.db.Close(); err != nil {
-		return fmt.Errorf("closing the ledger: %w", err)
+	var space *LowSpaceError
+	if errors.As(err, &space) {
+		err = nil
 	}
-	return nil
+	if cerr := l.db.Close(); cerr != nil {
+		err = errors.Join(err, fmt.Errorf("closing the ledger: %w", cerr))
+	}
+	return err
 }
 
 // Genesis is the network the ledger belongs to.

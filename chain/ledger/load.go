@@ -59,6 +59,9 @@ func (l *Ledger) ready(create bool) error {
 		if l.g == nil {
 			l.g = stored
 		}
+		if create && le.Uint32(version) < schema { // what schema 1 holds is read the same way
+			return l.upgrade()
+		}
 		return nil
 	case !create:
 		return fmt.Errorf("%w: %s was made but never filled; start a node with it", ErrNoLedger, l.cfg.Dir)
@@ -66,7 +69,20 @@ func (l *Ledger) ready(create bool) error {
 	return l.create()
 }
 
-// create writes block 0.
+// upgrade notes that from now on only programs that know this schema can open the store.
+func (l *Ledger) upgrade() error {
+	b, err := l.begin()
+	if err != nil {
+		return err
+	}
+	defer b.discard()
+	if err := b.set(metaSchema, le.AppendUint32(nil, schema)); err != nil {
+		return err
+	}
+	return b.commit()
+}
+
+// create writes block 0. The accounts of genesis are in the stored genesis alone.
 func (l *Ledger) create() error {
 	b, err := l.begin()
 	if err != nil {
@@ -95,11 +111,6 @@ func (l *Ledger) create() error {
 	}
 	if err := putRecord(put, metaGenesis, canonical); err != nil {
 		return err
-	}
-	for _, a := range l.g.Balances {
-		if err := put(idKey(keyAccount, a.Account), encodeAccount(chain.AccountState{Balance: a.Balance})); err != nil {
-			return err
-		}
 	}
 	s := l.g.State()
 	r := headerRecord{state: s, arrival: 0}
@@ -221,26 +232,20 @@ func (l *Ledger) loadMarks(txn *badger.Txn) error {
 
 // loadAccounts brings up the tree and compares it with the tip.
 func (l *Ledger) loadAccounts(txn *badger.Txn) error {
-	const chunk = 1 << 14
-	changes := make([]statetree.Change, 0, chunk)
 	sum := uint64(0)
-	err := each(txn, keyAccount, func(k, v []byte) error {
-		a, s, err := decodeAccount(k, v)
-		if err != nil {
-			return err
+	j, err := l.storedAccounts(txn, func(changes []statetree.Change) error {
+		for i := range changes {
+			leaf := &changes[i].Leaf
+			before, _ := l.tree.Get(leaf.Account)
+			sum += leaf.Balance - before.Balance
 		}
-		sum += s.Balance
-		changes = append(changes, statetree.Change{Leaf: statetree.Leaf{Account: a, Balance: s.Balance, Nonce: s.Nonce}})
-		if len(changes) == chunk {
-			l.tree.Update(changes)
-			changes = changes[:0]
-		}
+		l.tree.Update(changes)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	l.tree.Update(changes)
+	l.journal = j
 	if root := chain.Hash(l.tree.Root()); root != l.tip.Header.StateRoot {
 		return corrupt("the accounts give state root %s and block %d says %s", root, l.record.height, l.tip.Header.StateRoot)
 	}

@@ -193,7 +193,7 @@ func modelRun(t *testing.T, seed uint64, r *rand.Rand, seen *modelCount) {
 	gen := chaintest.New(g)
 	blocks := randomTree(r, g, gen, keys)
 
-	cfg := Config{Genesis: g, groupBlocks: r.IntN(3), FreeSpace: plenty}
+	cfg := Config{Genesis: g, groupBlocks: r.IntN(3), behind: r.IntN(30), FreeSpace: plenty}
 	if r.IntN(5) == 0 {
 		cfg.Dir = t.TempDir()
 	}

@@ -30,6 +30,7 @@ type Config struct {
 
 	afterCommit func() // tests: called after each committed transaction
 	groupBlocks int    // tests: most blocks in one transaction; 0 is no limit but the store's
+	behind      int    // tests: accounts in the journal from which it is written out; 0 means journalAccounts
 }
 
 // MinMemTable is the least memtable for a network: 32 × body_limit, so that the worst block (outputs to new accounts
@@ -61,6 +62,9 @@ func (c *Config) defaults() error {
 	}
 	if c.UndoKeep < 1 {
 		return fmt.Errorf("ledger: undo of %d blocks, want at least 1", c.UndoKeep)
+	}
+	if c.behind == 0 {
+		c.behind = journalAccounts
 	}
 	if c.FreeSpace == nil {
 		c.FreeSpace = statfs

@@ -218,27 +218,28 @@ func (v *replay) compare(txn *badger.Txn) error {
 		return corrupt("the tip record says height %d, issued %d, burned %d; the replay gives %d, %d, %d",
 			v.l.record.height, v.l.record.issued, v.l.record.burned, v.record.height, v.record.issued, v.record.burned)
 	}
-	count := 0
-	err := each(txn, keyAccount, func(k, val []byte) error {
-		a, s, err := decodeAccount(k, val)
-		if err != nil {
-			return err
-		}
-		leaf, ok := v.tree.Get(a)
-		if !ok && s == (chain.AccountState{}) {
-			return nil // removed by undo
-		}
-		if !ok || leaf.Balance != s.Balance || leaf.Nonce != s.Nonce {
-			return corrupt("account %s is stored with balance %d and nonce %d, the replay gives %d and %d", a, s.Balance, s.Nonce, leaf.Balance, leaf.Nonce)
-		}
-		count++
+	stored := statetree.New()
+	_, err := v.l.storedAccounts(txn, func(changes []statetree.Change) error {
+		stored.Update(changes)
 		return nil
 	})
-	if err != nil {
+	if err != nil || stored.Root() == v.tree.Root() {
 		return err
 	}
-	if count != v.tree.Len() {
-		return corrupt("%d accounts are stored and the replay gives %d", count, v.tree.Len())
+	_, err = v.l.storedAccounts(txn, func(changes []statetree.Change) error { // which one it is
+		for i := range changes {
+			a := changes[i].Leaf.Account
+			kept, _ := stored.Get(a)
+			leaf, _ := v.tree.Get(a)
+			if kept.Balance != leaf.Balance || kept.Nonce != leaf.Nonce {
+				return corrupt("account %s is stored with balance %d and nonce %d, the replay gives %d and %d",
+					chain.Account(a), kept.Balance, kept.Nonce, leaf.Balance, leaf.Nonce)
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = corrupt("%d accounts are stored and the replay gives %d", stored.Len(), v.tree.Len())
 	}
-	return nil
+	return err
 }

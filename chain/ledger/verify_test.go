@@ -79,7 +79,7 @@ func TestVerifyDetects(t *testing.T) {
 	}{
 		{"balance", func(s *scene, txn *badger.Txn) error { return flip(txn, idKey(keyAccount, s.bob.Account), 2) }, "account ", false},
 		{"nonce", func(s *scene, txn *badger.Txn) error { return flip(txn, idKey(keyAccount, s.alice.Account), 8) }, "account ", false},
-		{"missing account", func(s *scene, txn *badger.Txn) error { return txn.Delete(idKey(keyAccount, s.bob.Account)) }, "2 accounts", false},
+		{"missing account", func(s *scene, txn *badger.Txn) error { return txn.Delete(idKey(keyAccount, s.bob.Account)) }, "account ", false},
 		{"extra account", func(s *scene, txn *badger.Txn) error {
 			return txn.Set(idKey(keyAccount, chain.Account{7}), encodeAccount(chain.AccountState{Nonce: 1}))
 		}, "account 07", false},

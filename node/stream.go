@@ -1,0 +1,252 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"quipu/chain"
+)
+
+// A part is so many blocks in a row that are checked together on one core: large enough for signature batches to pay,
+// small enough that memory stays bounded and the ledger has something to apply soon.
+const (
+	partTxs   = 8192    // signatures, unless one block has more
+	partBytes = 4 << 20 // of bodies, unless one block has more
+	partSize  = 512     // blocks
+)
+
+type part struct {
+	blocks  []chain.Block
+	txs     int
+	bytes   int
+	checked []chain.CheckedBlock
+	errs    []error
+	done    chan struct{} // closes when checked and errs are there
+}
+
+func (p *part) full() bool {
+	return p.txs >= partTxs || p.bytes >= partBytes || len(p.blocks) >= partSize
+}
+
+// fits reports whether a block may join.
+func (p *part) fits(b *chain.Block) bool {
+	return len(p.blocks) == 0 || p.txs+int(b.Header.TxCount) <= partTxs && p.bytes+len(b.Body) <= partBytes
+}
+
+// checkAhead makes the stateless checks of blocks in parts, each on one core and as many at once as there are cores,
+// and hands the parts to take in order, one at a time, while later ones are checked. It reads ahead no more than two
+// parts a core. It ends with the first error of blocks, take or ctx, and has then ended all it started. Parts before
+// the error have been taken.
+func (n *Node) checkAhead(ctx context.Context, blocks iter.Seq2[chain.Block, error], take func(*part) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cores := runtime.GOMAXPROCS(0)
+	work, order := make(chan *part, cores), make(chan *part, 2*cores)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+
+	var readErr error // read after order is closed
+	all.Go(func() {
+		defer close(order)
+		defer close(work)
+		readErr = n.cut(blocks, func(p *part) bool {
+			select {
+			case order <- p:
+			case <-ctx.Done():
+				return false
+			}
+			select {
+			case work <- p:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		})
+	})
+	for range cores {
+		all.Go(func() {
+			for p := range work {
+				if ctx.Err() == nil {
+					start := time.Now()
+					p.checked, p.errs = n.g.CheckBlocksOn(1, p.blocks, n.verified.good)
+					n.stages.check.add(start)
+				}
+				close(p.done)
+			}
+		})
+	}
+	for p := range order {
+		start := time.Now()
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+		}
+		n.stages.starved.add(start)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		start = time.Now()
+		if err := take(p); err != nil {
+			return err
+		}
+		n.stages.store.add(start)
+	}
+	if readErr == nil {
+		readErr = ctx.Err()
+	}
+	return readErr
+}
+
+// cut gathers blocks into parts and gives each to send, until send says no. It returns the error that ended blocks.
+func (n *Node) cut(blocks iter.Seq2[chain.Block, error], send func(*part) bool) error {
+	p := &part{done: make(chan struct{})}
+	start := time.Now()
+	flush := func() bool {
+		if len(p.blocks) == 0 {
+			return true
+		}
+		n.stages.read.add(start)
+		ok := send(p)
+		p, start = &part{done: make(chan struct{})}, time.Now()
+		return ok
+	}
+	for b, err := range blocks {
+		if err != nil {
+			flush()
+			return err
+		}
+		if !p.fits(&b) && !flush() {
+			return nil
+		}
+		p.blocks = append(p.blocks, b)
+		p.txs += int(b.Header.TxCount)
+		p.bytes += len(b.Body)
+		if p.full() && !flush() {
+			return nil
+		}
+	}
+	flush()
+	return nil
+}
+
+// InvalidBlockError names the first block of a stream that can't be taken and why.
+type InvalidBlockError struct {
+	Height uint64
+	ID     chain.BlockID
+	Err    error
+}
+
+func (e *InvalidBlockError) Error() string {
+	return fmt.Sprintf("block %d (%s) is refused: %v", e.Height, e.ID, e.Err)
+}
+
+func (e *InvalidBlockError) Unwrap() error { return e.Err }
+
+// Imported is what ImportStream has done so far.
+type Imported struct {
+	Read    uint64 // blocks
+	Known   uint64 // of those, how many were here before
+	Applied uint64 // of those, how many are durable by this call
+	Txs     uint64 // in the applied
+	Height  uint64 // of the last block taken
+}
+
+// ImportStream is Import for blocks in the order of height whose headers aren't stored yet, as many as there are:
+// headers are checked and stored part by part. Blocks that are held already are passed over. progress may be nil.
+//
+// It ends at the first block that is refused (*InvalidBlockError), at an error of blocks, or when ctx ends, each time
+// with everything before it durable. Any other error is ours.
+func (n *Node) ImportStream(ctx context.Context, blocks iter.Seq2[chain.Block, error], progress func(Imported)) (Imported, error) {
+	var done Imported
+	var read, known atomic.Uint64
+	before := n.ledger.Tip().Header.Height
+	fresh := func(yield func(chain.Block, error) bool) {
+		for b, err := range blocks {
+			if err == nil {
+				read.Add(1)
+				if b.Header.Height <= before && n.ledger.Info(b.Header.ID()).Body {
+					known.Add(1)
+					continue
+				}
+			}
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+	err := n.checkAhead(ctx, fresh, func(p *part) error {
+		err := n.takePart(p, &done)
+		done.Read, done.Known = read.Load(), known.Load()
+		if progress != nil {
+			progress(done)
+		}
+		return err
+	})
+	done.Read, done.Known = read.Load(), known.Load()
+	return done, err
+}
+
+// takePart stores headers and blocks of one part up to the first that is refused.
+func (n *Node) takePart(p *part, done *Imported) error {
+	start := time.Now()
+	headers := make([]chain.Header, len(p.blocks))
+	for i := range p.blocks {
+		headers[i] = p.blocks[i].Header
+	}
+	k, headerErr := n.AddHeaders(headers)
+	n.stages.header.add(start)
+	p.blocks, p.checked, p.errs = p.blocks[:k], p.checked[:k], p.errs[:k]
+	blocks := p.blocks
+	if err := n.store(p); err != nil {
+		return err
+	}
+	for i := range blocks {
+		h := &blocks[i].Header
+		id := h.ID()
+		if p.errs[i] != nil {
+			return &InvalidBlockError{h.Height, id, p.errs[i]}
+		}
+		info := n.ledger.Info(id)
+		if info.Invalid {
+			return &InvalidBlockError{h.Height, id, errors.New(info.Reason)}
+		}
+		done.Height = h.Height
+		done.Applied++
+		done.Txs += uint64(h.TxCount)
+	}
+	if headerErr != nil {
+		h := &headers[k]
+		return &InvalidBlockError{h.Height, h.ID(), headerErr}
+	}
+	return nil
+}
+
+// stages counts where an import's time goes. Checks run on several cores at once: their time is summed over them.
+type stages struct{ read, check, header, store, starved stage }
+
+// stage is a sum of durations in ns.
+type stage struct{ ns atomic.Int64 }
+
+func (s *stage) add(start time.Time) { s.ns.Add(int64(time.Since(start))) }
+
+// StageSeconds is the time spent in each stage of all imports so far: reading and cutting (waiting for room
+// excluded), checks (decode, roots, signatures; summed over cores), headers, ledger and pool, and how long the ledger
+// had nothing checked to store.
+func (n *Node) StageSeconds() map[string]float64 {
+	s := &n.stages
+	out := map[string]float64{}
+	for name, st := range map[string]*stage{"read": &s.read, "check": &s.check, "header": &s.header, "store": &s.store, "starved": &s.starved} {
+		out[name] = time.Duration(st.ns.Load()).Seconds()
+	}
+	return out
+}
+
+// Accounts is how many accounts exist at the tip.
+func (n *Node) Accounts() int { return n.ledger.Stats().Accounts }
