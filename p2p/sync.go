@@ -19,7 +19,7 @@ const (
 	jobMax      = 1 << 20   // wire.MaxAnswer: a server sends no further body after that
 	jobBodies   = 128       // wire.MaxBodies
 	jobFew      = 16        // so many bodies aren't split further over peers
-	jobFewSmall = 2         // of a test network's node: there a few blocks behind is much, and the split can be seen
+	jobFewSmall = 1         // of a test network's node: there a few blocks behind is much, and the split can be seen
 	peerJobs    = 2         // jobs a peer is asked for at once: the next is on its way while one is served
 	windowBytes = 64 << 20  // asked for or waiting for import
 	windowSmall = 16 << 20  // of a test network's node
@@ -33,6 +33,7 @@ const (
 // download is the state of syncLoop; only that goroutine touches it.
 type download struct {
 	s         *Service
+	began     time.Time
 	pending   []Want                     // to be asked for, in the order of Backend.Wanted
 	refilled  time.Time                  // when pending was made
 	listed    int                        // bodies that were missing then
@@ -67,7 +68,7 @@ type jobResult struct {
 // given to another.
 func (s *Service) syncLoop(ctx context.Context) {
 	spacing := time.Duration(s.b.Genesis().Spacing) * time.Millisecond
-	d := &download{s: s, flying: map[chain.BlockID]struct{}{}, refusals: map[chain.BlockID]map[peer.ID]notHere{},
+	d := &download{s: s, began: time.Now(), flying: map[chain.BlockID]struct{}{}, refusals: map[chain.BlockID]map[peer.ID]notHere{},
 		patience: newPatience(spacing, time.Now())}
 	results := make(chan jobResult)
 	imported := make(chan []chain.Block)
@@ -79,7 +80,9 @@ func (s *Service) syncLoop(ctx context.Context) {
 			d.refill()
 			why = nothing
 		}
-		d.assign(ctx, results)
+		if !d.settling() {
+			d.assign(ctx, results)
+		}
 		d.startImport(ctx, imported)
 		d.show()
 		select {
@@ -179,6 +182,22 @@ func (d *download) assign(ctx context.Context, results chan<- jobResult) {
 			return
 		}
 	}
+}
+
+// settleTime is how long a node that has just started waits to hear all the peers it dials before it asks for bodies.
+const settleTime = 500 * time.Millisecond
+
+// settling reports that it still waits: else the first peer to answer would be asked for everything.
+func (d *download) settling() bool {
+	if time.Since(d.began) >= settleTime {
+		return false
+	}
+	d.s.mu.Lock()
+	defer d.s.mu.Unlock()
+	return slices.ContainsFunc(d.s.targets, func(t *target) bool {
+		r := d.s.remotes[t.info.ID]
+		return r == nil || !r.hasStatus
+	})
 }
 
 // share is the size of a job such that all peers get about two of what is pending.
