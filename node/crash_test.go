@@ -24,7 +24,11 @@ import (
 // TestMain lets the test binary be a node of its own process: the one that gets killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("QUIPU_TEST_NODE_DIR"); dir != "" {
-		if err := childNode(dir, os.Getenv("QUIPU_TEST_NODE_BOOTSTRAP")); err != nil {
+		run := func() error { return childNode(dir, os.Getenv("QUIPU_TEST_NODE_BOOTSTRAP")) }
+		if how := os.Getenv("QUIPU_TEST_NODE_FEED"); how != "" {
+			run = func() error { return feedNode(dir, how, os.Getenv("QUIPU_TEST_NODE_SCRIPT")) }
+		}
+		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, "child:", err)
 			os.Exit(1)
 		}

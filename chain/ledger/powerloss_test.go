@@ -30,28 +30,21 @@ func TestPowerLoss(t *testing.T) {
 	}
 	dir := t.TempDir()
 	var copies []string
-	var records []tipRecord // after each commit that was copied
-	var before tipRecord
+	var records []tipRecord // after each commit
 	s := newScene(t, onDisk(t))
 	s.l.Close()
 	s.cfg.Dir, s.cfg.UndoKeep = dir, 64
 	armed := false
 	s.cfg.afterCommit = func() {
-		switch {
-		case !armed:
-			before = tipRecord{}
-			if s.l != nil {
-				before = s.l.record
-			}
-		case len(copies) < commits:
-			copies, records = append(copies, copySettled(t, dir)), append(records, s.l.record)
+		if s.l == nil || len(copies) == commits {
+			return
+		}
+		if records = append(records, s.l.record); armed {
+			copies = append(copies, copySettled(t, dir))
 		}
 	}
 	s.open()
-	var names []string
-	if long {
-		names = s.fillMemTable(dir)
-	}
+	names := s.fillMemTable(dir, long)
 	armed = true
 	names = append(names, s.reorgs(func() bool { return len(copies) == commits })...)
 	end := s.name(s.l.Tip().ID)
@@ -72,10 +65,7 @@ func TestPowerLoss(t *testing.T) {
 					missing++
 				}
 			}
-			want := before
-			if j := i - missing; j >= 0 {
-				want = records[j]
-			}
+			want := records[len(records)-len(copies)+i-missing]
 			lost[missing]++
 			s.survives(cut, fmt.Sprintf("commit %d, log cut at %d of %d", i, at, ends[len(ends)-1]), want, names, end, k == 0 && i%4 == 0)
 		}
@@ -89,7 +79,7 @@ func TestPowerLoss(t *testing.T) {
 				t.Fatal("a value landed in the value log: its last two records need the same treatment")
 			}
 			zeroFrom(t, vlog, rng.Int64N(logHead+1))
-			s.survives(cut, fmt.Sprintf("commit %d, value log zeroed", i), records[i], names, end, false)
+			s.survives(cut, fmt.Sprintf("commit %d, value log zeroed", i), records[len(records)-len(copies)+i], names, end, false)
 		}
 	}
 	rotated := filepath.Base(newest(t, copies[0], "*.mem")) != filepath.Base(newest(t, copies[commits-1], "*.mem"))
@@ -126,13 +116,14 @@ func (s *scene) survives(dir, what string, want tipRecord, names []string, end s
 	s.tip(end)
 }
 
-// fillMemTable adds wide blocks until the memtable has room for one or two more (its list takes more than its log).
-func (s *scene) fillMemTable(dir string) (names []string) {
+// fillMemTable adds wide blocks: one, or until the memtable has room for one or two more (its list takes more than
+// its log).
+func (s *scene) fillMemTable(dir string, whole bool) (names []string) {
 	for each, want := 0, 1; len(names) < want; {
 		name := fmt.Sprint("p", len(names)+1)
 		s.wide(name)
 		s.add(name)
-		if names = append(names, name); each == 0 {
+		if names = append(names, name); whole && each == 0 {
 			_, ends := parseLog(s.t, newest(s.t, dir, "*.mem"))
 			each = ends[len(ends)-1]
 			want = int(s.l.cfg.MemTable-1300<<10) / each
