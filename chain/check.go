@@ -8,16 +8,39 @@ import (
 	"quipu/chain/bip340"
 )
 
+// Checker makes the stateless checks and remembers over calls what makes the next ones cheaper. It changes no verdict
+// and may be used by several goroutines.
+type Checker struct {
+	g     *Genesis
+	known func(LeafHash) bool
+	keys  *bip340.Keys
+}
+
+// NewChecker remembers about so many senders' keys, 64 bytes each; 0 remembers none. known reports leaves whose
+// signature has been verified before; nil knows none.
+func (g *Genesis) NewChecker(keys int, known func(LeafHash) bool) *Checker {
+	c := &Checker{g: g, known: known}
+	if keys > 0 {
+		c.keys = bip340.NewKeys(keys)
+	}
+	return c
+}
+
 // CheckTxs checks the stateless rules of many encoded transactions, T1 to T4, signatures in batches over all
 // cores. Each raw is exactly one transaction and is kept, not copied. known reports leaves whose signature this
 // node has verified before; nil knows none. Both results have one entry an input; where errs[i] is nil, txs[i]
 // holds. A RuleError is the sender's fault.
 func (g *Genesis) CheckTxs(raws [][]byte, known func(LeafHash) bool) (txs []CheckedTx, errs []error) {
+	return g.NewChecker(0, known).Txs(raws)
+}
+
+// Txs is CheckTxs.
+func (c *Checker) Txs(raws [][]byte) (txs []CheckedTx, errs []error) {
 	txs, errs = make([]CheckedTx, len(raws)), make([]error, len(raws))
-	var v verifier
+	v := verifier{keys: c.keys}
 	for i, raw := range raws {
-		if errs[i] = g.checkTx(&txs[i], raw, 0); errs[i] == nil {
-			v.add(&txs[i], i, known)
+		if errs[i] = c.g.checkTx(&txs[i], raw, 0); errs[i] == nil {
+			v.add(&txs[i], i, c.known)
 		}
 	}
 	v.blame(runtime.GOMAXPROCS(0), errs)
@@ -34,29 +57,51 @@ func (g *Genesis) CheckTxs(raws [][]byte, known func(LeafHash) bool) (txs []Chec
 // Where WrongBody(err), the server of the body is to blame and the block may be valid; any other RuleError makes
 // the block invalid.
 func (g *Genesis) CheckBlocks(blocks []Block, known func(LeafHash) bool) (checked []CheckedBlock, errs []error) {
-	return g.CheckBlocksOn(runtime.GOMAXPROCS(0), blocks, known)
+	return g.NewChecker(0, known).Blocks(runtime.GOMAXPROCS(0), blocks)
 }
 
-// CheckBlocksOn is CheckBlocks on so many goroutines, all of which have ended when it returns. One is for callers
-// that check several lists at once: each signature batch is then as large as it can be.
-func (g *Genesis) CheckBlocksOn(workers int, blocks []Block, known func(LeafHash) bool) (checked []CheckedBlock, errs []error) {
-	checked, errs = make([]CheckedBlock, len(blocks)), make([]error, len(blocks))
-	parallel(workers, len(blocks), func(i int) { checked[i], errs[i] = g.checkBody(blocks[i]) })
-	var v verifier
-	for i := range checked {
-		if errs[i] == nil {
-			for j := range checked[i].txs {
-				v.add(&checked[i].txs[j], i, known)
+// Blocks is CheckBlocks on so many goroutines, all of which have ended when it returns. One is for callers that check
+// several lists at once: each signature batch is then as large as it can be.
+func (c *Checker) Blocks(workers int, blocks []Block) (checked []CheckedBlock, errs []error) {
+	return c.Decode(workers, blocks).Verify(workers)
+}
+
+// Unverified are blocks that passed all of CheckBlocks but for signatures.
+type Unverified struct {
+	c       *Checker
+	checked []CheckedBlock
+	errs    []error
+}
+
+// Decode is the first half of Blocks.
+func (c *Checker) Decode(workers int, blocks []Block) *Unverified {
+	u := &Unverified{c, make([]CheckedBlock, len(blocks)), make([]error, len(blocks))}
+	parallel(workers, len(blocks), func(i int) { u.checked[i], u.errs[i] = c.g.checkBody(blocks[i]) })
+	return u
+}
+
+// Verify is the second half of Blocks: signatures. It may be called once.
+func (u *Unverified) Verify(workers int) (checked []CheckedBlock, errs []error) {
+	n := 0
+	for i := range u.checked {
+		n += len(u.checked[i].txs)
+	}
+	v := verifier{keys: u.c.keys}
+	v.grow(n)
+	for i := range u.checked {
+		if u.errs[i] == nil {
+			for j := range u.checked[i].txs {
+				v.add(&u.checked[i].txs[j], i, u.c.known)
 			}
 		}
 	}
-	v.blame(workers, errs)
-	for i, err := range errs {
+	v.blame(workers, u.errs)
+	for i, err := range u.errs {
 		if err != nil {
-			checked[i] = CheckedBlock{}
+			u.checked[i] = CheckedBlock{}
 		}
 	}
-	return checked, errs
+	return u.checked, u.errs
 }
 
 // CheckBody checks that body is the one h commits to, by decoding and tx_root alone (rules B1 and B2). It is what
@@ -105,8 +150,10 @@ func (g *Genesis) checkBody(b Block) (CheckedBlock, error) {
 		return c, err
 	}
 	txs, leaves := make([]CheckedTx, len(raws)), make([]LeafHash, len(raws))
+	outputs := 0
 	for i, raw := range raws {
 		leaves[i] = LeafOf(raw)
+		outputs += int(raw[txFixedHead-1])
 	}
 	if err := checkTxRoot(&b.Header, leaves); err != nil {
 		return c, err
@@ -117,8 +164,9 @@ func (g *Genesis) checkBody(b Block) (CheckedBlock, error) {
 	if len(b.Body) != int(b.Header.BodySize) {
 		return c, ruleError(ErrBodyLength, "body of %d bytes, header says %d", len(b.Body), b.Header.BodySize)
 	}
+	slab := make([]Output, 0, outputs) // of all transactions
 	for i, raw := range raws {
-		if err := g.checkTx(&txs[i], raw, b.Header.Height); err != nil {
+		if err := g.checkTxAs(&txs[i], raw, leaves[i], &slab, b.Header.Height); err != nil {
 			return c, err
 		}
 	}
@@ -134,20 +182,29 @@ func checkTxRoot(h *Header, leaves []LeafHash) error {
 }
 
 func (g *Genesis) decodeTx(c *CheckedTx, raw []byte) error {
-	t, n, err := DecodeTx(raw)
+	return g.decodeTxAs(c, raw, LeafOf(raw), nil)
+}
+
+// decodeTxAs is decodeTx where the leaf hash is known; see decodeTx in codec.go for slab.
+func (g *Genesis) decodeTxAs(c *CheckedTx, raw []byte, leaf LeafHash, slab *[]Output) error {
+	n, err := decodeTx(&c.tx, raw, slab)
 	if err != nil {
 		return err
 	}
 	if n != len(raw) {
 		return ruleError(ErrTrailing, "%d bytes after the transaction", len(raw)-n)
 	}
-	*c = CheckedTx{tx: t, raw: raw, id: TxIDOf(g.network, raw), leaf: LeafOf(raw)}
+	c.raw, c.id, c.leaf = raw, TxIDOf(g.network, raw), leaf
 	return nil
 }
 
 // checkTx is every stateless rule but the signature. height 0 leaves valid_until to the pool.
 func (g *Genesis) checkTx(c *CheckedTx, raw []byte, height uint64) error {
-	if err := g.decodeTx(c, raw); err != nil {
+	return g.checkTxAs(c, raw, LeafOf(raw), nil, height)
+}
+
+func (g *Genesis) checkTxAs(c *CheckedTx, raw []byte, leaf LeafHash, slab *[]Output, height uint64) error {
+	if err := g.decodeTxAs(c, raw, leaf, slab); err != nil {
 		return err
 	}
 	t := &c.tx
@@ -173,9 +230,15 @@ func (g *Genesis) MinFee(length int) uint64 { return uint64(g.MinFeeRate) * uint
 
 // verifier collects signatures and verifies them in one batch a core.
 type verifier struct {
+	keys  *bip340.Keys
 	items []bip340.Item
 	of    []*CheckedTx
 	slot  []int // which entry of the caller's errors each item belongs to
+}
+
+// grow makes room for n signatures.
+func (v *verifier) grow(n int) {
+	v.items, v.of, v.slot = make([]bip340.Item, 0, n), make([]*CheckedTx, 0, n), make([]int, 0, n)
 }
 
 func (v *verifier) add(c *CheckedTx, slot int, known func(LeafHash) bool) {
@@ -193,7 +256,7 @@ func (v *verifier) blame(workers int, errs []error) {
 	bad := make([][]int, workers)
 	parallel(workers, workers, func(w int) {
 		lo, hi := w*len(v.items)/workers, (w+1)*len(v.items)/workers
-		bad[w] = bip340.Invalid(v.items[lo:hi])
+		bad[w] = v.keys.Invalid(v.items[lo:hi])
 		for i := range bad[w] {
 			bad[w][i] += lo
 		}

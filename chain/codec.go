@@ -33,14 +33,24 @@ func (t *Tx) AppendUnsigned(dst []byte) []byte {
 // refuses exactly: version ≠ 1, no outputs, memo over 80 bytes, too few bytes (rules D1 to D4).
 func DecodeTx(b []byte) (Tx, int, error) {
 	var t Tx
+	n, err := decodeTx(&t, b, nil)
+	if err != nil {
+		return Tx{}, 0, err
+	}
+	return t, n, nil
+}
+
+// decodeTx is DecodeTx into t, which is to be zero. Outputs are taken from the end of slab where it has room: one
+// allocation for a whole body.
+func decodeTx(t *Tx, b []byte, slab *[]Output) (int, error) {
 	if len(b) < 1 {
-		return t, 0, ruleError(ErrTruncated, "empty transaction")
+		return 0, ruleError(ErrTruncated, "empty transaction")
 	}
 	if b[0] != TxVersion {
-		return t, 0, ruleError(ErrTxVersion, "transaction version %d, want %d", b[0], TxVersion)
+		return 0, ruleError(ErrTxVersion, "transaction version %d, want %d", b[0], TxVersion)
 	}
 	if len(b) < txFixedHead {
-		return t, 0, ruleError(ErrTruncated, "transaction head of %d bytes, want %d", len(b), txFixedHead)
+		return 0, ruleError(ErrTruncated, "transaction head of %d bytes, want %d", len(b), txFixedHead)
 	}
 	copy(t.From[:], b[1:])
 	t.Nonce = le.Uint64(b[33:])
@@ -48,13 +58,19 @@ func DecodeTx(b []byte) (Tx, int, error) {
 	t.ValidUntil = le.Uint32(b[49:])
 	n := int(b[53])
 	if n == 0 {
-		return t, 0, ruleError(ErrNoOutputs, "transaction without outputs")
+		return 0, ruleError(ErrNoOutputs, "transaction without outputs")
 	}
 	at := txFixedHead
 	if len(b) < at+n*OutputSize+1 {
-		return t, 0, ruleError(ErrTruncated, "transaction with %d outputs in %d bytes", n, len(b))
+		return 0, ruleError(ErrTruncated, "transaction with %d outputs in %d bytes", n, len(b))
 	}
-	t.Outputs = make([]Output, n)
+	if slab != nil && cap(*slab)-len(*slab) >= n {
+		from := len(*slab)
+		*slab = (*slab)[:from+n]
+		t.Outputs = (*slab)[from : from+n : from+n]
+	} else {
+		t.Outputs = make([]Output, n)
+	}
 	for i := range t.Outputs {
 		copy(t.Outputs[i].To[:], b[at:])
 		t.Outputs[i].Amount = le.Uint64(b[at+32:])
@@ -63,16 +79,16 @@ func DecodeTx(b []byte) (Tx, int, error) {
 	memo := int(b[at])
 	at++
 	if memo > MaxMemo {
-		return t, 0, ruleError(ErrMemoSize, "memo of %d bytes, at most %d", memo, MaxMemo)
+		return 0, ruleError(ErrMemoSize, "memo of %d bytes, at most %d", memo, MaxMemo)
 	}
 	if len(b) < at+memo+64 {
-		return t, 0, ruleError(ErrTruncated, "transaction ends in its memo or signature")
+		return 0, ruleError(ErrTruncated, "transaction ends in its memo or signature")
 	}
 	if memo > 0 {
 		t.Memo = b[at : at+memo : at+memo]
 	}
 	copy(t.Signature[:], b[at+memo:])
-	return t, at + memo + 64, nil
+	return at + memo + 64, nil
 }
 
 // SplitBody returns the encodings in body, in order, each aliasing body. A body that doesn't decode to its end is

@@ -80,7 +80,7 @@ func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult {
 // admit runs the stateless checks without a lock and then offers what passed to the pool.
 func (n *Node) admit(out []p2p.TxResult, index []int, raws [][]byte, keys []chain.Account) {
 	start := time.Now()
-	checked, errs := n.g.CheckTxs(raws, n.verified.good)
+	checked, errs := n.checker.Txs(raws)
 	each := uint64(time.Since(start).Microseconds()) / uint64(max(1, len(raws)))
 	var passed []chain.CheckedTx
 	var at []int

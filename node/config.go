@@ -69,3 +69,11 @@ func (c *Config) path(name string) string {
 func tooFar(g *chain.Genesis) time.Duration {
 	return max(2*time.Duration(g.Spacing)*time.Millisecond, 10*time.Second)
 }
+
+// keysRemembered is how many senders' keys need no second square root: 8 MiB, on a test network 256 KiB.
+func (c *Config) keysRemembered() int {
+	if c.TestNet {
+		return 1 << 12
+	}
+	return 1 << 17
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"quipu/chain"
 	"quipu/chain/ledger"
@@ -24,7 +25,7 @@ func (n *Node) Import(blocks []chain.Block) error {
 	}
 	if txs <= partTxs { // no more than one part: both cores check it
 		p := part{blocks: blocks}
-		p.checked, p.errs = n.g.CheckBlocks(blocks, n.verified.good)
+		p.checked, p.errs = n.checker.Blocks(runtime.GOMAXPROCS(0), blocks)
 		return n.store(&p)
 	}
 	all := func(yield func(chain.Block, error) bool) {

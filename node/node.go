@@ -35,6 +35,7 @@ type Node struct {
 	// mu orders writers: whoever changes ledger or pool holds it, so that the pool always stands on the ledger's tip.
 	mu       sync.Mutex
 	verified *verified
+	checker  *chain.Checker
 	inBlocks *verified // leaves in recent blocks of the best chain: not worth fetching from a peer's pool
 	timings  timings
 	events   *events
@@ -98,6 +99,7 @@ func Offline(cfg Config) (*Node, error) {
 		cfg: cfg, g: cfg.Genesis, log: cfg.Log, started: time.Now(),
 		verified: newVerified(), inBlocks: newVerified(), events: newEvents(), fault: make(chan error, 1), quit: make(chan struct{}, 1),
 	}
+	n.checker = n.g.NewChecker(cfg.keysRemembered(), n.verified.good)
 	n.tip.init()
 	if cfg.DataDir != "" {
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {

@@ -75,8 +75,11 @@ func (n *Node) checkAhead(ctx context.Context, blocks iter.Seq2[chain.Block, err
 			for p := range work {
 				if ctx.Err() == nil {
 					start := time.Now()
-					p.checked, p.errs = n.g.CheckBlocksOn(1, p.blocks, n.verified.good)
-					n.stages.check.add(start)
+					decoded := n.checker.Decode(1, p.blocks)
+					n.stages.decode.add(start)
+					start = time.Now()
+					p.checked, p.errs = decoded.Verify(1)
+					n.stages.verify.add(start)
 				}
 				close(p.done)
 			}
@@ -228,23 +231,28 @@ func (n *Node) takePart(p *part, done *Imported) error {
 	return nil
 }
 
-// stages counts where an import's time goes. Checks run on several cores at once: their time is summed over them.
-type stages struct{ read, check, header, store, starved stage }
+// stages counts where an import's time goes. Decoding and verifying run on several cores at once: their time is summed
+// over them.
+type stages struct{ read, decode, verify, header, store, starved stage }
 
 // stage is a sum of durations in ns.
 type stage struct{ ns atomic.Int64 }
 
 func (s *stage) add(start time.Time) { s.ns.Add(int64(time.Since(start))) }
 
-// StageSeconds is the time spent in each stage of all imports so far: reading and cutting (waiting for room
-// excluded), checks (decode, roots, signatures; summed over cores), headers, ledger and pool, and how long the ledger
-// had nothing checked to store.
+// StageSeconds is the wall time spent in each stage of all parts so far. read is reading and cutting; decode (with
+// the transactions' rules and roots) and verify (signatures) are summed over the cores that run them; header, bodies
+// (storing them), apply (balances and undo), root, encode (index, undo and journal into the transaction), commit and
+// store_other (the pool's update among it) come one after another; starved is how long there was nothing checked to
+// store.
 func (n *Node) StageSeconds() map[string]float64 {
-	s := &n.stages
-	out := map[string]float64{}
-	for name, st := range map[string]*stage{"read": &s.read, "check": &s.check, "header": &s.header, "store": &s.store, "starved": &s.starved} {
-		out[name] = time.Duration(st.ns.Load()).Seconds()
+	s, l := &n.stages, n.ledger.Timings()
+	sec := func(st *stage) float64 { return time.Duration(st.ns.Load()).Seconds() }
+	out := map[string]float64{
+		"read": sec(&s.read), "decode": sec(&s.decode), "verify": sec(&s.verify), "header": sec(&s.header), "starved": sec(&s.starved),
+		"bodies": l.Bodies.Seconds(), "apply": l.Apply.Seconds(), "root": l.Root.Seconds(), "encode": l.Encode.Seconds(), "commit": l.Commit.Seconds(),
 	}
+	out["store_other"] = max(0, sec(&s.store)-out["header"]-(l.Bodies+l.Apply+l.Root+l.Encode+l.Commit).Seconds())
 	return out
 }
 

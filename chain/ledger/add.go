@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -51,7 +52,9 @@ func (l *Ledger) Add(blocks []chain.CheckedBlock) (Result, error) {
 			fresh = append(fresh, b)
 		}
 	}
+	start := time.Now()
 	linked, err := l.storeBodies(fresh)
+	lap(&start, &l.times.Bodies)
 	if err != nil {
 		l.unsettled = true
 		return res, err

@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"time"
+
 	"quipu/chain"
 	"quipu/chain/statetree"
 )
@@ -62,15 +64,18 @@ func (m *mover) flush() error {
 	if g.units == 0 {
 		return nil
 	}
+	start := time.Now()
 	if err := g.appendJournal(); err != nil {
 		return err
 	}
 	if err := g.set(metaTip, m.l.record.encode()); err != nil {
 		return err
 	}
+	lap(&start, &m.l.times.Encode)
 	if err := g.commit(); err != nil {
 		return err
 	}
+	lap(&start, &m.l.times.Commit)
 	m.l.journal.next++
 	m.l.journal.accounts += len(g.dirty)
 	return nil
@@ -83,18 +88,23 @@ func (m *mover) apply(e *entry) error {
 	if err != nil {
 		return err
 	}
+	start := time.Now()
 	txs := block.Txs()
 	base := l.accounts(chain.Touched(block.Header().Miner, txs))
 	u, err := l.g.Apply(block, base)
 	if err != nil {
 		return m.excuse(e, block, err)
 	}
+	lap(&start, &l.times.Apply)
 	undo := encodeUndo(e.id, &u)
+	lap(&start, &l.times.Encode)
 	entries := len(txs) + recordPieces(len(undo)) + 2
 	if err := m.room(len(u.Changes), entries, len(undo)+len(txs)*49+256); err != nil {
 		return err
 	}
+	start = time.Now() // room may have committed
 	root := chain.Hash(l.tree.Update(forward(u.Changes)))
+	lap(&start, &l.times.Root)
 	if err := chain.CheckStateRoot(block.Header(), root); err != nil {
 		l.tree.Update(backward(u.Changes))
 		m.g.units--
@@ -108,6 +118,7 @@ func (m *mover) apply(e *entry) error {
 		return err
 	}
 	m.g.touch(u.Changes)
+	lap(&start, &l.times.Encode)
 	l.record, l.tip, l.main = record, next, append(l.main, e)
 	e.applied = true
 	m.noteApplied(u)

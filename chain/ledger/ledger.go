@@ -32,6 +32,7 @@ type Ledger struct {
 	record  tipRecord
 	tree    *statetree.Tree // the accounts at tip
 	journal journal
+	times   Timings
 }
 
 // Open opens or makes the ledger, brings headers and accounts into memory, compares the state root with the tip's

@@ -1,0 +1,26 @@
+package ledger
+
+import "time"
+
+// Timings are sums of wall time over all blocks applied so far, for benchmarks.
+type Timings struct {
+	Bodies time.Duration // storing bodies
+	Apply  time.Duration // reading accounts and applying transactions
+	Root   time.Duration // the tree's update
+	Encode time.Duration // undo, index and journal, into a transaction
+	Commit time.Duration // of groups, until durable
+}
+
+// Timings may be called at any time.
+func (l *Ledger) Timings() Timings {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.times
+}
+
+// lap adds the time since *start to *sum and starts anew.
+func lap(start *time.Time, sum *time.Duration) {
+	now := time.Now()
+	*sum += now.Sub(*start)
+	*start = now
+}
