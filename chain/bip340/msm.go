@@ -16,28 +16,17 @@ type msm struct {
 	scalars [][3]uint64
 
 	pairs  []pair
-	counts []uint32   // points of each list; when they are summed, 0 or 1
-	refs   []uint32   // all lists, one after the other
-	bufs   [2][]point // sums of one round, in turn
+	ends   []uint32 // while lists are sorted: where each begins, then where it ends
+	refs   []uint32 // all lists that are not summed yet, one after the other
+	active []active // what they are
+	has    []bool   // by list: its sum is not infinity
+	mem    [2][]point
 	turn   int
-	jobs   int // additions in the block
-	job    [block]job
-	den    [block]fe // by job: what to divide by
-	pre    [block]fe // by job: the product of all den before it
+	blockOfJobs
 }
 
 // pair says that a point stands in a list. A ref is 2i, or 2i + 1 for the negative of points[i].
 type pair struct{ list, ref uint32 }
-
-// job is one addition of a block: of two refs, to where the sum goes.
-type job struct {
-	a, b, to uint32
-	double   bool // a and b are one point
-}
-
-// block is how many additions share an inversion at most, which costs about as much as 40 additions; 512 keep den and pre
-// in the first-level cache.
-const block = 512
 
 // scalarBits is the length of a scalar, 128 bits, and of the carry of its signed digits.
 const scalarBits = 129
@@ -132,20 +121,19 @@ func (m *msm) window(ws []window, at *[scalarBits + 1]point, has *[scalarBits + 
 	}
 	buckets := m.sums(m.points, int(first))
 
-	// Each bucket's digit is 2^half·u + v: list u of 0..u's most, and list v after those.
-	lists, bucket, ref := uint32(0), 0, uint32(0)
+	// Each bucket's digit is 2^half·u + v: first a list for each u from 0 to the largest, then one for each v.
+	lists, bucket := uint32(0), uint32(0)
 	for _, w := range ws {
 		half := w.width / 2
 		vs := lists + uint32(w.buckets()>>half) + 1
 		for d := uint32(1); d <= uint32(w.buckets()); d++ {
-			if m.counts[bucket] != 0 {
+			if m.has[bucket] {
 				if u := d >> half; u != 0 {
-					m.pairs = append(m.pairs, pair{lists + u, ref})
+					m.pairs = append(m.pairs, pair{lists + u, bucket << 1})
 				}
 				if v := d & (1<<half - 1); v != 0 {
-					m.pairs = append(m.pairs, pair{vs + v, ref})
+					m.pairs = append(m.pairs, pair{vs + v, bucket << 1})
 				}
-				ref += 2
 			}
 			bucket++
 		}
@@ -154,14 +142,11 @@ func (m *msm) window(ws []window, at *[scalarBits + 1]point, has *[scalarBits + 
 	parts := m.sums(buckets, int(lists))
 
 	// Each u and v is a sum of powers of two.
-	list, ref := 0, uint32(0)
+	list := uint32(0)
 	spread := func(n, off int) {
 		for d := range n {
-			if m.counts[list] != 0 {
-				for b := uint32(d); b != 0; b &= b - 1 {
-					m.pairs = append(m.pairs, pair{uint32(off + bits.TrailingZeros32(b)), ref})
-				}
-				ref += 2
+			for b := uint32(d); b != 0 && m.has[list]; b &= b - 1 {
+				m.pairs = append(m.pairs, pair{uint32(off + bits.TrailingZeros32(b)), list << 1})
 			}
 			list++
 		}
@@ -171,11 +156,9 @@ func (m *msm) window(ws []window, at *[scalarBits + 1]point, has *[scalarBits + 
 		spread(w.buckets()>>half+1, w.off+half)
 		spread(1<<half, w.off)
 	}
-	powers := m.sums(parts, scalarBits+1)
-	for i, n := range m.counts {
-		if n != 0 {
-			at[i], has[i] = powers[0], true
-			powers = powers[1:]
+	for i, p := range m.sums(parts, scalarBits+1) {
+		if m.has[i] {
+			at[i], has[i] = p, true
 		}
 	}
 }

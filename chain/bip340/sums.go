@@ -1,100 +1,130 @@
 package bip340
 
-// sums adds up each of n lists given by m.pairs over src, and empties m.pairs. m.counts then says which lists have a sum
-// other than infinity, 1 or 0, and those sums are returned in order. Their memory is good until the second call from here.
+// active is a list with more than one point left: they stand in m.refs, after those of the active lists before it.
+type active struct{ list, count uint32 }
+
+// job is one addition of a block: of two refs, to where the sum goes.
+type job struct {
+	a, b, to uint32
+	double   bool // a and b are one point
+}
+
+// block is how many additions share an inversion at most. An inversion costs as much as 35 additions; den and pre of 512
+// stay in the first-level cache.
+const block = 512
+
+type blockOfJobs struct {
+	n   int
+	job [block]job
+	den [block]fe // by job: what to divide by
+	pre [block]fe // by job: the product of all den before it
+}
+
+// sums adds up each of n lists given by m.pairs over src, and empties m.pairs. It returns the sums by list, and m.has says
+// which of them are points; the others are infinity. Their memory is good until the call after the next.
+//
+// In a round, neighbours in a list are added, which halves it; after the last round every list is one point.
 func (m *msm) sums(src []point, n int) []point {
 	m.sort(n)
-	for {
-		most := 0
-		for _, c := range m.counts {
-			most += int(c+1) / 2
-		}
-		out := m.buffer(most)
-		again := false
-		src, again = m.round(src, out)
-		if !again {
-			return src
-		}
-		for i := range src {
-			m.refs[i] = uint32(i) << 1
-		}
+	half := 0
+	for _, a := range m.active {
+		half += int(a.count+1) / 2
 	}
-}
-
-// buffer returns the memory of the round before last.
-func (m *msm) buffer(n int) []point {
 	m.turn ^= 1
-	b := &m.bufs[m.turn]
-	if cap(*b) < n {
-		*b = make([]point, n)
+	mem := &m.mem[m.turn]
+	if need := n + 2*half; cap(*mem) < need { // the sums, and the lists of two rounds, in turn
+		*mem = make([]point, need+need/8)
 	}
-	return (*b)[:n]
+	out := (*mem)[:n+2*half]
+	m.has = grow(m.has, n)
+	clear(m.has)
+	for at := n; len(m.active) > 0; at = 2*n + half - at {
+		left := m.round(src, out, uint32(at))
+		src, m.refs = out, m.refs[:left]
+		for i := range m.refs {
+			m.refs[i] = uint32(at+i) << 1
+		}
+	}
+	return out[:n]
 }
 
-// sort makes m.counts and m.refs of m.pairs, by counting.
+// grow returns n elements in the memory of s or in new memory; what they hold is not said.
+func grow[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n, n+n/8)
+	}
+	return s[:n]
+}
+
+// sort makes m.active and m.refs of m.pairs, by counting.
 func (m *msm) sort(n int) {
-	if cap(m.counts) < n {
-		m.counts = make([]uint32, n)
-	}
-	m.counts = m.counts[:n]
-	clear(m.counts)
+	m.ends = grow(m.ends, n)
+	clear(m.ends)
 	for _, p := range m.pairs {
-		m.counts[p.list]++
+		m.ends[p.list]++
 	}
+	m.active = m.active[:0]
 	end := uint32(0)
-	for i, c := range m.counts {
-		m.counts[i] = end // for now: where the list begins
+	for i, c := range m.ends {
+		m.ends[i] = end // for now: where the list begins
 		end += c
+		if c > 0 {
+			m.active = append(m.active, active{uint32(i), c})
+		}
 	}
-	if cap(m.refs) < len(m.pairs) {
-		m.refs = make([]uint32, len(m.pairs))
-	}
-	m.refs = m.refs[:len(m.pairs)]
+	m.refs = grow(m.refs, len(m.pairs))
 	for _, p := range m.pairs {
-		m.refs[m.counts[p.list]] = p.ref
-		m.counts[p.list]++
-	}
-	begin := uint32(0)
-	for i, end := range m.counts {
-		m.counts[i] = end - begin
-		begin = end
+		m.refs[m.ends[p.list]] = p.ref
+		m.ends[p.list]++
 	}
 	m.pairs = m.pairs[:0]
 }
 
-// round adds up neighbours in each list, writes the shorter lists to out, and reports whether one has more than one point.
-// Two points that add up to infinity leave nothing.
-func (m *msm) round(src, out []point) (sums []point, again bool) {
-	refs, to := m.refs, uint32(0)
-	for i, c := range m.counts {
+// round adds up neighbours in each active list. A list's last point goes to out[list]; where more are left, they go to
+// out[at] and on, and round returns how many. Two points that add up to infinity leave nothing.
+func (m *msm) round(src, out []point, at uint32) (left int) {
+	refs, to := m.refs, at
+	still := m.active[:0]
+	for _, a := range m.active {
+		if a.count <= 2 {
+			if a.count == 1 {
+				p := &src[refs[0]>>1]
+				out[a.list].x = p.x
+				out[a.list].y.negIf(&p.y, uint64(refs[0]&1))
+				m.has[a.list] = true
+			} else {
+				m.has[a.list] = m.enqueue(src, out, job{a: refs[0], b: refs[1], to: a.list})
+			}
+			refs = refs[a.count:]
+			continue
+		}
 		before := to
-		for ; c >= 2; c -= 2 {
-			if m.enqueue(src, job{a: refs[0], b: refs[1], to: to}) {
+		for ; a.count >= 2; a.count -= 2 {
+			if m.enqueue(src, out, job{a: refs[0], b: refs[1], to: to}) {
 				to++
-				if m.jobs == block {
-					m.flush(src, out)
-				}
 			}
 			refs = refs[2:]
 		}
-		if c == 1 {
+		if a.count == 1 {
 			p := &src[refs[0]>>1]
 			out[to].x = p.x
 			out[to].y.negIf(&p.y, uint64(refs[0]&1))
 			refs = refs[1:]
 			to++
 		}
-		m.counts[i] = to - before
-		again = again || to-before > 1
+		if to > before {
+			still = append(still, active{a.list, to - before})
+		}
 	}
+	m.active = still
 	m.flush(src, out)
-	return out[:to], again
+	return int(to - at)
 }
 
 // enqueue puts an addition into the block, or returns false if the sum is infinity.
-func (m *msm) enqueue(src []point, j job) bool {
+func (m *msm) enqueue(src, out []point, j job) bool {
 	a, b := &src[j.a>>1], &src[j.b>>1]
-	d := &m.den[m.jobs]
+	d := &m.den[m.n]
 	d.sub(&b.x, &a.x)
 	if d.mayBeZero() && d.isZero() { // one point twice, or a point and its negative
 		d.negIf(&b.y, uint64((j.a^j.b)&1))
@@ -105,15 +135,17 @@ func (m *msm) enqueue(src []point, j job) bool {
 		d.add(d, d)
 		j.double = true
 	}
-	m.job[m.jobs] = j
-	m.jobs++
+	m.job[m.n] = j
+	if m.n++; m.n == block {
+		m.flush(src, out)
+	}
 	return true
 }
 
 // flush does the additions of the block.
 func (m *msm) flush(src, out []point) {
-	n := m.jobs
-	m.jobs = 0
+	n := m.n
+	m.n = 0
 	if n == 0 {
 		return
 	}
