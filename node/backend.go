@@ -45,7 +45,11 @@ func (n *Node) Body(id chain.BlockID) ([]byte, bool) {
 	return body, ok && err == nil
 }
 
-func (n *Node) Invalid(id chain.BlockID) bool { return n.ledger.Info(id).Invalid }
+// Invalid leaves out what only this node refuses: whoever follows it did nothing wrong.
+func (n *Node) Invalid(id chain.BlockID) bool {
+	info := n.ledger.Info(id)
+	return info.Invalid && !info.Refused
+}
 
 func (n *Node) Wanted(maxBytes int) []p2p.Want {
 	wants := n.ledger.Wanted(maxBytes)

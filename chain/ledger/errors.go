@@ -69,3 +69,8 @@ func wrongGenesis(dir string, has, want chain.NetworkID) error {
 	return fmt.Errorf("%w: %s holds network %s and the genesis given is network %s; use that network's genesis or another data directory",
 		ErrWrongGenesis, dir, has, want)
 }
+
+func newerSchema(dir string, version []byte) error {
+	return fmt.Errorf("%w: %s has schema %x and this program knows %d; use the newer program, or remove the directory and sync again",
+		ErrNewerSchema, dir, version, schema)
+}

@@ -181,7 +181,8 @@ type BlockInfo struct {
 	Header    bool // its header is stored
 	Body      bool // its body is held
 	Validated bool // it was applied: on the best chain, or off it since the ledger was opened
-	Invalid   bool // it or an ancestor broke a rule
+	Invalid   bool // it or an ancestor broke a rule, or is refused
+	Refused   bool // it is called invalid because of this node's operator or a checkpoint: it may keep every rule
 	OnBest    bool // it is on the validated best chain
 	Reason    string
 }
@@ -196,7 +197,7 @@ func (l *Ledger) Info(id chain.BlockID) BlockInfo {
 	}
 	i := BlockInfo{Height: uint64(e.height), Header: true, Body: e.body, Validated: e.applied, Invalid: e.bad, OnBest: l.main.has(e)}
 	if e.bad {
-		i.Reason = l.index.reason(e)
+		i.Reason, i.Refused = l.index.reason(e), l.index.refused(e)
 	}
 	return i
 }

@@ -30,23 +30,13 @@ func (l *Ledger) ready(create bool) error {
 			return nil
 		}
 		if len(version) != 4 || le.Uint32(version) > schema {
-			return fmt.Errorf("%w: %s has schema %x and this program knows %d; use the newer program, or remove the directory and sync again",
-				ErrNewerSchema, l.cfg.Dir, version, schema)
+			return newerSchema(l.cfg.Dir, version)
 		}
 		if tip == nil && create {
 			return nil // an interrupted first start: everything is written again
 		}
-		canonical, err := getRecord(txn, metaGenesis, maxGenesis)
-		if err == errIncomplete {
-			return corrupt("the stored genesis is missing")
-		}
-		if err != nil {
-			return err
-		}
-		if stored, err = chain.DecodeGenesis(canonical); err != nil {
-			return corrupt("the stored genesis does not decode (%v)", err)
-		}
-		return nil
+		stored, err = storedGenesis(txn, l.cfg.Dir)
+		return err
 	})
 	switch {
 	case err != nil:
