@@ -64,7 +64,7 @@ func (a *app) benchVerify() *cobra.Command {
 	}
 	f := c.Flags()
 	f.IntVar(&v.Sigs, "sigs", 16384, "signatures in a batch")
-	f.IntVar(&v.Keys, "keys", 4000, "keys of the folded rows")
+	f.IntVar(&v.Keys, "senders", 4000, "keys of the folded rows")
 	f.IntVar(&v.Runs, "runs", 3, "how often to measure; the median is printed")
 	f.StringVar(&profile, "cpuprofile", "", "write a CPU profile of the measurement to `FILE`")
 	return c
