@@ -153,7 +153,7 @@ func (z *scalar) mulShift384(g *scalar) half {
 	t7 := hh[3] + c
 	m2, _ := bits.Add64(ll[2], lh[0], 0)
 	_, c = bits.Add64(m2, hl[0], 0)
-	t3, c = bits.Add64(t3, hl[1], c)
+	_, c = bits.Add64(t3, hl[1], c)
 	_, c = bits.Add64(t4, hl[2], c)
 	t5, c = bits.Add64(t5, hl[3], c)
 	t6, c = bits.Add64(t6, 0, c)
