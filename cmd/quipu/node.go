@@ -35,7 +35,7 @@ func nodeCommand(a *app) *cobra.Command {
 }
 
 // defaultGC is the garbage collector's target in percent. Badger's memtables are Go heap that its pacing counts:
-// at 100 a node would hold four times as much (docs: DESIGN §6, measured).
+// at 100 a node would hold four times as much.
 const defaultGC = 15
 
 // freeSpace replaces the question to the file system in tests; nil asks it.
