@@ -22,12 +22,20 @@ import (
 
 // Chain describes a chain to be made: the same values give the same bytes.
 type Chain struct {
-	Blocks   int    // from height 1 on
-	Txs      int    // in each block
-	Accounts int    // in genesis; transaction i is sent by account i mod Accounts, recipients are drawn from all
-	Seed     uint64 // of keys and recipients
+	Blocks   int    `json:"blocks"`   // from height 1 on
+	Txs      int    `json:"txs"`      // in each block
+	Accounts int    `json:"accounts"` // in genesis; transaction i is sent by account i mod Accounts, recipients are drawn from all
+	Seed     uint64 `json:"seed"`     // of keys and recipients
 	// Hostile fills every block to body_limit with transactions of 255 outputs to new accounts; Txs is ignored.
-	Hostile bool
+	Hostile bool `json:"hostile"`
+}
+
+// FileName names a file for this chain.
+func (c *Chain) FileName() string {
+	if c.Hostile {
+		return fmt.Sprintf("hostile-%d-%d-%d.quipu", c.Blocks, c.Accounts, c.Seed)
+	}
+	return fmt.Sprintf("chain-%d-%d-%d-%d.quipu", c.Blocks, c.Txs, c.Accounts, c.Seed)
 }
 
 // Validate says what can't be made.

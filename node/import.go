@@ -18,12 +18,15 @@ const reorgAlarm = 6
 // signature batches across block borders (no lock), then the ledger, then the pool. Headers are stored before.
 // Bodies may come in any order. A block that breaks a rule is remembered as invalid; the error is nil unless the
 // fault is ours.
-func (n *Node) Import(blocks []chain.Block) error {
+func (n *Node) Import(blocks []chain.Block) error { return n.importIn(blocks, partTxs) }
+
+// importIn checks up to so many transactions at once, more of them in parts.
+func (n *Node) importIn(blocks []chain.Block, most int) error {
 	txs := 0
 	for i := range blocks {
 		txs += int(blocks[i].Header.TxCount)
 	}
-	if txs <= partTxs { // no more than one part: both cores check it
+	if txs <= most { // no more than one part: both cores check it
 		p := part{blocks: blocks}
 		p.checked, p.errs = n.checker.Blocks(runtime.GOMAXPROCS(0), blocks)
 		return n.store(&p)

@@ -29,9 +29,16 @@ type blocksDoc struct {
 	rpc.ChainBlocks
 }
 
+// chainVerbs are further subcommands of chain, added by the files that make them.
+var chainVerbs []func(*app) *cobra.Command
+
 func chainCommand(a *app) *cobra.Command {
-	return noun("node", "chain", "Look at the chain, check it, export it",
+	c := noun("node", "chain", "Look at the chain, check it, export and import it",
 		a.chainHead(), a.chainBlock(), a.chainBlocks(), a.chainVerify(), a.chainExport())
+	for _, add := range chainVerbs {
+		c.AddCommand(add(a))
+	}
+	return c
 }
 
 func (a *app) chainHead() *cobra.Command {

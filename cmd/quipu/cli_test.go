@@ -167,6 +167,7 @@ func TestDocuments(t *testing.T) {
 		"quipu.send/v1": sendDoc{}, "quipu.status/v1": statusDoc{}, "quipu.peers/v1": peersDoc{}, "quipu.bans/v1": bansDoc{},
 		"quipu.chain-head/v1": headDoc{}, "quipu.chain-block/v1": blockDoc{}, "quipu.chain-blocks/v1": blocksDoc{},
 		"quipu.tx-status/v1": txDoc{}, "quipu.chain-verify/v1": verifyDoc{}, "quipu.chain-export/v1": exportDoc{},
+		"quipu.chain-import/v1": importDoc{}, "quipu.chain-info/v1": infoDoc{}, "quipu.bench-chain/v1": benchChainDoc{},
 		"quipu.wallet/v1": walletDoc{}, "quipu.balance/v1 accounts[]": balanceDoc{}, "quipu.version/v1": versionDoc{},
 	} {
 		fieldNames(reflect.TypeOf(doc), "", func(name string) { names[schema] = append(names[schema], name) })

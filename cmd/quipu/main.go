@@ -4,7 +4,7 @@
 //	paths.go     data directories (XDG); endpoint.go: which node to ask, which token; term.go: prompts, passphrases
 //	util.go      JSON and words on the screen
 //	node.go      node run          status.go  status            peer.go   peer list|bans
-//	chain.go     chain head|block|blocks    chaindata.go  chain verify|export
+//	chain.go     chain head|block|blocks    chaindata.go  chain verify|export    chainimport.go  chain import|info
 //	tx.go        tx status|watch   wallet.go  wallet …          send.go   send; wait.go: what it waits for
 //	testnet.go   testnet …         demo.go    demo              bench.go  bench verify|…
 package main
