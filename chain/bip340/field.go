@@ -98,7 +98,24 @@ func (z *fe) borrow() {
 	z[1], c = bits.Sub64(z[1], 1, 0)
 	z[2], c = bits.Sub64(z[2], 0, c)
 	z[3], c = bits.Sub64(z[3], 0, c)
-	z[0] -= -c & fold // z[0] was at least 2^64 − fold then: no borrow
+	z[0] -= -c & fold // z[0] was at least 2^64 − 2·fold then: no borrow
+}
+
+// sub2 sets z = x − a − b.
+func (z *fe) sub2(x, a, b *fe) {
+	t0, c := bits.Sub64(x[0], a[0], 0)
+	t1, c := bits.Sub64(x[1], a[1], c)
+	t2, c := bits.Sub64(x[2], a[2], c)
+	t3, k := bits.Sub64(x[3], a[3], c)
+	t0, c = bits.Sub64(t0, b[0], 0)
+	t1, c = bits.Sub64(t1, b[1], c)
+	t2, c = bits.Sub64(t2, b[2], c)
+	t3, c = bits.Sub64(t3, b[3], c)
+	t0, c = bits.Sub64(t0, (k+c)*fold, 0)
+	z[0], z[1], z[2], z[3] = t0, t1, t2, t3
+	if c != 0 {
+		z.borrow()
+	}
 }
 
 func (z *fe) neg(x *fe) { z.sub(&feP, x) }

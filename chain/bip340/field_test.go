@@ -77,6 +77,13 @@ func checkField(t testing.TB, x, y fe) {
 	check("mul", z, mod(new(big.Int).Mul(bx, by)))
 	z.sqr(&x)
 	check("sqr", z, mod(new(big.Int).Mul(bx, bx)))
+	z.sub2(&x, &y, &y)
+	check("sub2", z, mod(new(big.Int).Sub(bx, new(big.Int).Lsh(by, 1))))
+	z.sub2(&x, &y, &x)
+	check("sub2 of itself", z, mod(new(big.Int).Neg(by)))
+	z = x
+	z.sub2(&z, &z, &y)
+	check("sub2 in place", z, mod(new(big.Int).Neg(by)))
 	z.neg(&x)
 	check("neg", z, mod(new(big.Int).Neg(bx)))
 	z.negIf(&x, 1)

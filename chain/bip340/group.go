@@ -29,16 +29,14 @@ func (p *jacobian) double() {
 	c.sqr(&b)
 	d.add(&p.x, &b)
 	d.sqr(&d)
-	d.sub(&d, &a)
-	d.sub(&d, &c)
+	d.sub2(&d, &a, &c)
 	d.add(&d, &d)
 	e.add(&a, &a)
 	e.add(&e, &a)
 	f.sqr(&e)
 	p.z.mul(&p.y, &p.z)
 	p.z.add(&p.z, &p.z)
-	p.x.sub(&f, &d)
-	p.x.sub(&p.x, &d)
+	p.x.sub2(&f, &d, &d)
 	d.sub(&d, &p.x)
 	c.add(&c, &c)
 	c.add(&c, &c)
@@ -82,16 +80,46 @@ func (p *jacobian) add(q *jacobian) {
 	t.mul(&t, &h)
 	p.x.sqr(&r)
 	p.x.sub(&p.x, &t)
-	p.x.sub(&p.x, &u)
-	p.x.sub(&p.x, &u)
+	p.x.sub2(&p.x, &u, &u)
 	u.sub(&u, &p.x)
 	p.y.mul(&r, &u)
 	t.mul(&t, &s)
 	p.y.sub(&p.y, &t)
 }
 
-// addPoint sets p = p + q.
-func (p *jacobian) addPoint(q *point) { p.add(&jacobian{q.x, q.y, feOne}) }
+// addPoint sets p = p + q. Formula add-1998-cmo-2 with Z2 = 1.
+func (p *jacobian) addPoint(q *point) {
+	if p.isInfinity() {
+		*p = jacobian{q.x, q.y, feOne}
+		return
+	}
+	var zp, v, h, r, t fe
+	zp.sqr(&p.z)
+	h.mul(&q.x, &zp)
+	h.sub(&h, &p.x)
+	r.mul(&q.y, &zp)
+	r.mul(&r, &p.z)
+	r.sub(&r, &p.y)
+	if h.isZero() {
+		if r.isZero() {
+			p.double()
+		} else {
+			*p = jacobian{}
+		}
+		return
+	}
+	p.z.mul(&p.z, &h)
+	t.sqr(&h)
+	v.mul(&p.x, &t)
+	t.mul(&t, &h)
+	p.x.sqr(&r)
+	p.x.sub(&p.x, &t)
+	p.x.sub2(&p.x, &v, &v)
+	v.sub(&v, &p.x)
+	t.mul(&t, &p.y)
+	p.y.mul(&r, &v)
+	p.y.sub(&p.y, &t)
+}
 
 // sub sets p = p − q.
 func (p *jacobian) sub(q *jacobian) {

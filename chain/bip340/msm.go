@@ -1,6 +1,9 @@
 package bip340
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // msm computes Σ k·P over many points (multi-scalar multiplication) by Pippenger's bucket method. A scalar is cut into
 // windows of signed digits; in each window the points of one digit are added up into a bucket, and Σ d·bucket(d) follows.
@@ -15,13 +18,13 @@ type msm struct {
 	points  []point
 	scalars [][3]uint64
 
-	pairs  []pair
-	ends   []uint32 // while lists are sorted: where each begins, then where it ends
-	refs   []uint32 // all lists that are not summed yet, one after the other
-	active []active // what they are
-	has    []bool   // by list: its sum is not infinity
-	mem    [2][]point
-	turn   int
+	pairs []pair
+	ends  []uint32 // while lists are sorted: where each begins, then where it ends
+	lists []active // those with points, in order
+	refs  []uint32 // their points, one list after the other
+	has   []bool   // by list: its sum is not infinity
+	mem   [2][]point
+	turn  int
 	blockOfJobs
 }
 
@@ -36,16 +39,21 @@ type window struct{ off, width int }
 
 func (w window) buckets() int { return 1 << (w.width - 1) }
 
-// windows cuts a scalar into windows of nearly one width: as many as take the fewest additions for n points.
+// maxWidth bounds the lists of a window: 2^14 buckets.
+const maxWidth = 15
+
+// windows cuts a scalar into windows of nearly one width: as many as take the least work for n points.
 func windows(n int) []window {
-	best, least := 0, 0
-	for number := (scalarBits + 14) / 15; number <= scalarBits/2; number++ {
-		cost := n * number
-		for i := range number {
-			cost += min(n, 1<<((scalarBits+i)/number-1))
-		}
-		if best == 0 || cost < least {
-			best, least = number, cost
+	var cost [maxWidth + 1]float64
+	for width := 1; width <= maxWidth; width++ {
+		cost[width] = windowCost(n, width)
+	}
+	best, least := 0, 0.0
+	for number := (scalarBits + maxWidth - 1) / maxWidth; number <= scalarBits; number++ {
+		wider := scalarBits % number // so many are one bit wider
+		c := float64(wider)*cost[min(scalarBits/number+1, maxWidth)] + float64(number-wider)*cost[scalarBits/number]
+		if best == 0 || c < least {
+			best, least = number, c
 		}
 	}
 	ws, off := make([]window, best), 0
@@ -54,6 +62,19 @@ func windows(n int) []window {
 		off += ws[i].width
 	}
 	return ws
+}
+
+// windowCost is about how many additions a window takes; see msm.window for the three levels.
+func windowCost(n, width int) float64 {
+	filled := func(lists, points float64) float64 { // lists that get one of so many points, each thrown into any
+		return lists * -math.Expm1(-points/lists)
+	}
+	half := width / 2
+	points := float64(n)
+	buckets := filled(float64(uint(1)<<(width-1)), points)
+	us, vs := filled(float64(uint(1)<<(width-1)>>half+1), buckets), filled(float64(uint(1)<<half), buckets)
+	parts := us*float64(width-1-half) + vs*float64(half)
+	return 1.15*points - buckets + 2.15*buckets - us - vs + 0.6*parts
 }
 
 func (m *msm) reset() { m.points, m.scalars = m.points[:0], m.scalars[:0] }
@@ -76,6 +97,9 @@ func (m *msm) addWide(p *point, k *scalar) {
 
 // sum is the sum of all that was added.
 func (m *msm) sum() (total jacobian) {
+	if len(m.points) == 0 {
+		return total
+	}
 	ws := windows(len(m.points))
 	m.shift(ws)
 	var at [scalarBits + 1]point // at[i] is to be multiplied by 2^i

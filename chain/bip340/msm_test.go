@@ -200,7 +200,7 @@ func TestWindows(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 3, 10, 100, 1000, 10_000, 50_000, 1 << 20} {
 		off := 0
 		for _, w := range windows(n) {
-			if w.off != off || w.width < 1 || w.width > 15 {
+			if w.off != off || w.width < 1 || w.width > maxWidth {
 				t.Errorf("%d points: %v", n, windows(n))
 			}
 			off += w.width

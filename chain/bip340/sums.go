@@ -1,6 +1,6 @@
 package bip340
 
-// active is a list with more than one point left: they stand in m.refs, after those of the active lists before it.
+// active is a list with points left: so many refs, after those of the active lists before it.
 type active struct{ list, count uint32 }
 
 // job is one addition of a block: of two refs, to where the sum goes.
@@ -20,32 +20,47 @@ type blockOfJobs struct {
 	pre [block]fe // by job: the product of all den before it
 }
 
+// portion is about how many points are summed before the next lists begin: so many stay in the second-level cache.
+const portion = 8192
+
 // sums adds up each of n lists given by m.pairs over src, and empties m.pairs. It returns the sums by list, and m.has says
 // which of them are points; the others are infinity. Their memory is good until the call after the next.
 //
 // In a round, neighbours in a list are added, which halves it; after the last round every list is one point.
 func (m *msm) sums(src []point, n int) []point {
 	m.sort(n)
-	half := 0
-	for _, a := range m.active {
-		half += int(a.count+1) / 2
-	}
-	m.turn ^= 1
-	mem := &m.mem[m.turn]
-	if need := n + 2*half; cap(*mem) < need { // the sums, and the lists of two rounds, in turn
-		*mem = make([]point, need+need/8)
-	}
-	out := (*mem)[:n+2*half]
 	m.has = grow(m.has, n)
 	clear(m.has)
-	for at := n; len(m.active) > 0; at = 2*n + half - at {
-		left := m.round(src, out, uint32(at))
-		src, m.refs = out, m.refs[:left]
-		for i := range m.refs {
-			m.refs[i] = uint32(at+i) << 1
+	m.turn ^= 1
+	mem := &m.mem[m.turn]
+	*mem = enlarge(*mem, n)
+	lists, refs := m.lists, m.refs
+	for len(lists) > 0 {
+		end, count, half := 0, 0, 0
+		for end < len(lists) && (count < portion || end == 0) {
+			count += int(lists[end].count)
+			half += int(lists[end].count+1) / 2
+			end++
 		}
+		*mem = enlarge(*mem, n+2*half) // the sums, and the lists of two rounds, in turn
+		out := *mem
+		a, r, from := lists[:end], refs[:count], src
+		for at := n; len(a) > 0; at = 2*n + half - at {
+			a, r = m.round(a, r, from, out, at)
+			from = out
+		}
+		lists, refs = lists[end:], refs[count:]
 	}
-	return out[:n]
+	return (*mem)[:n]
+}
+
+// enlarge returns s with at least n elements, keeping what it holds.
+func enlarge(s []point, n int) []point {
+	if len(s) < n {
+		s = append(s, make([]point, n-len(s))...)
+		s = s[:cap(s)]
+	}
+	return s
 }
 
 // grow returns n elements in the memory of s or in new memory; what they hold is not said.
@@ -56,23 +71,23 @@ func grow[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// sort makes m.active and m.refs of m.pairs, by counting.
+// sort makes m.lists and m.refs of m.pairs, by counting.
 func (m *msm) sort(n int) {
 	m.ends = grow(m.ends, n)
 	clear(m.ends)
 	for _, p := range m.pairs {
 		m.ends[p.list]++
 	}
-	m.active = m.active[:0]
+	m.lists = m.lists[:0]
 	end := uint32(0)
 	for i, c := range m.ends {
 		m.ends[i] = end // for now: where the list begins
 		end += c
 		if c > 0 {
-			m.active = append(m.active, active{uint32(i), c})
+			m.lists = append(m.lists, active{uint32(i), c})
 		}
 	}
-	m.refs = grow(m.refs, len(m.pairs))
+	m.refs = grow(m.refs[:0], len(m.pairs))
 	for _, p := range m.pairs {
 		m.refs[m.ends[p.list]] = p.ref
 		m.ends[p.list]++
@@ -80,45 +95,52 @@ func (m *msm) sort(n int) {
 	m.pairs = m.pairs[:0]
 }
 
-// round adds up neighbours in each active list. A list's last point goes to out[list]; where more are left, they go to
-// out[at] and on, and round returns how many. Two points that add up to infinity leave nothing.
-func (m *msm) round(src, out []point, at uint32) (left int) {
-	refs, to := m.refs, at
-	still := m.active[:0]
-	for _, a := range m.active {
-		if a.count <= 2 {
-			if a.count == 1 {
-				p := &src[refs[0]>>1]
-				out[a.list].x = p.x
-				out[a.list].y.negIf(&p.y, uint64(refs[0]&1))
-				m.has[a.list] = true
+// round adds up neighbours in each list. A list's last point goes to out[list]; where more are left, they go to out[at] and
+// on, and round returns those lists and refs. It writes them in place of the old ones. Two points that add up to infinity
+// leave nothing.
+func (m *msm) round(lists []active, refs []uint32, src, out []point, at int) ([]active, []uint32) {
+	old, to := refs, uint32(at)
+	still := lists[:0]
+	for _, l := range lists {
+		if l.count <= 2 {
+			if l.count == 1 {
+				out[l.list].set(src, old[0])
+				m.has[l.list] = true
 			} else {
-				m.has[a.list] = m.enqueue(src, out, job{a: refs[0], b: refs[1], to: a.list})
+				m.has[l.list] = m.enqueue(src, out, job{a: old[0], b: old[1], to: l.list})
 			}
-			refs = refs[a.count:]
+			old = old[l.count:]
 			continue
 		}
 		before := to
-		for ; a.count >= 2; a.count -= 2 {
-			if m.enqueue(src, out, job{a: refs[0], b: refs[1], to: to}) {
+		for ; l.count >= 2; l.count -= 2 {
+			if m.enqueue(src, out, job{a: old[0], b: old[1], to: to}) {
 				to++
 			}
-			refs = refs[2:]
+			old = old[2:]
 		}
-		if a.count == 1 {
-			p := &src[refs[0]>>1]
-			out[to].x = p.x
-			out[to].y.negIf(&p.y, uint64(refs[0]&1))
-			refs = refs[1:]
+		if l.count == 1 {
+			out[to].set(src, old[0])
+			old = old[1:]
 			to++
 		}
 		if to > before {
-			still = append(still, active{a.list, to - before})
+			still = append(still, active{l.list, to - before})
 		}
 	}
-	m.active = still
 	m.flush(src, out)
-	return int(to - at)
+	refs = refs[:int(to)-at]
+	for i := range refs {
+		refs[i] = uint32(at+i) << 1
+	}
+	return still, refs
+}
+
+// set copies a point, or its negative.
+func (p *point) set(src []point, ref uint32) {
+	q := &src[ref>>1]
+	p.x = q.x
+	p.y.negIf(&q.y, uint64(ref&1))
 }
 
 // enqueue puts an addition into the block, or returns false if the sum is infinity.
@@ -174,8 +196,7 @@ func (m *msm) flush(src, out []point) {
 			l.mul(&l, &t)
 		}
 		t.sqr(&l)
-		t.sub(&t, &a.x)
-		t.sub(&t, &b.x)
+		t.sub2(&t, &a.x, &b.x)
 		to.x = t
 		t.sub(&a.x, &t)
 		t.mul(&t, &l)
