@@ -47,7 +47,7 @@ func (l *Ledger) Add(blocks []chain.CheckedBlock) (Result, error) {
 		if n := len(b.Body()); n != int(e.bodySize) {
 			return res, fmt.Errorf("block %d (%s): a checked body of %d bytes, its header says %d", e.height, e.id, n, e.bodySize)
 		}
-		if !e.body && !e.bad && seen[e.id] == nil {
+		if !e.body && !e.bad && seen[e.id] == nil && !l.isPruned(e) {
 			seen[e.id] = b
 			fresh = append(fresh, b)
 		}
@@ -211,6 +211,9 @@ func (m *mover) settle(res *Result, linked []*entry) error {
 			if err := l.pruneUndo(); err != nil {
 				return err
 			}
+			if err := l.pruneBodies(); err != nil {
+				return err
+			}
 			return l.writeBehind(false)
 		}
 		bad, err := m.walk(target)
@@ -270,6 +273,9 @@ func (m *mover) walk(target *entry) (*failed, error) {
 	l := m.l
 	fork := l.main.fork(target)
 	for l.main.tip() != fork {
+		if err := l.stepped(); err != nil {
+			return nil, err
+		}
 		if err := m.revert(); err != nil {
 			return nil, err
 		}
@@ -279,7 +285,10 @@ func (m *mover) walk(target *entry) (*failed, error) {
 		way = append(way, e)
 	}
 	for i := len(way) - 1; i >= 0; i-- {
-		err := m.apply(way[i])
+		err := l.stepped()
+		if err == nil {
+			err = m.apply(way[i])
+		}
 		var rule *chain.RuleError
 		if errors.As(err, &rule) {
 			return &failed{way[i], err}, m.flush()

@@ -42,7 +42,11 @@ func Export(ctx context.Context, cfg Config, w io.Writer, progress func(done, to
 func (l *Ledger) Export(ctx context.Context, w io.Writer, progress func(done, total uint64)) error {
 	l.mu.RLock()
 	blocks := append(path(nil), l.main[1:]...)
+	err := l.whole("export history")
 	l.mu.RUnlock()
+	if err != nil {
+		return err
+	}
 	out := bufio.NewWriterSize(w, 1<<20)
 	if err := WriteExportHead(out, l.g); err != nil {
 		return err

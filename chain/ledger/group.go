@@ -198,7 +198,7 @@ func (m *mover) revert() error {
 		}
 	}
 	txs := block.Txs()
-	if err := m.room(len(u.Changes), len(txs)+recordPieces(size)+2, len(txs)*33+256); err != nil {
+	if err := m.room(len(u.Changes), len(txs)+recordPieces(size)+2, len(txs)*49+256); err != nil {
 		return err
 	}
 	if root := chain.Hash(l.tree.Update(backward(u.Changes))); root != parent.Header.StateRoot {
@@ -219,8 +219,8 @@ func (m *mover) revert() error {
 }
 
 func (m *mover) writeReverted(e *entry, txs []chain.CheckedTx, undoSize int) error {
-	for i := range txs {
-		if err := m.g.delete(idKey(keyTx, txs[i].ID())); err != nil {
+	for i := range txs { // zeros, which lead nowhere: of a pruned block the record alone is believed
+		if err := m.g.set(idKey(keyTx, txs[i].ID()), txRecord{}.encode()); err != nil {
 			return err
 		}
 	}

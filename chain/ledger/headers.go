@@ -381,14 +381,15 @@ type Range struct{ From, To uint64 }
 // maxRanges is what a status message carries.
 const maxRanges = 64
 
-// Held are the heights from 1 on whose bodies are held along BestHeader's chain, ascending; the lowest 64 runs.
+// Held are the heights from 1 on whose bodies are held along BestHeader's chain, ascending; the lowest 64 runs. They
+// begin above what was pruned.
 func (l *Ledger) Held() []Range {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var out []Range
 	first := l.linkedHeight()
-	if first > 0 {
-		out = append(out, Range{1, uint64(first)})
+	if uint64(first) > l.pruned {
+		out = append(out, Range{l.pruned + 1, uint64(first)})
 	}
 	for h := first + 1; h < len(l.headers); h++ {
 		if !l.headers[h].body {

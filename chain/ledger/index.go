@@ -103,6 +103,35 @@ func (x *index) condemn(e *entry, why string) {
 	}
 }
 
+// unlink notes that e's body is gone: neither e nor what descends from it has all its ancestors any more.
+func (e *entry) unlink() {
+	stack := []*entry{e}
+	for len(stack) > 0 {
+		b := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		b.linked = false
+		for c := b.child; c != nil; c = c.sibling {
+			if c.linked {
+				stack = append(stack, c)
+			}
+		}
+	}
+}
+
+// descendants are e and all below it, parents first, and the most work among them that is not known to be bad.
+func (e *entry) descendants() (out []*entry, heaviest chain.Work) {
+	out = []*entry{e}
+	for i := 0; i < len(out); i++ {
+		if b := out[i]; !b.bad && b.work.Gt(&heaviest) {
+			heaviest = b.work
+		}
+		for c := out[i].child; c != nil; c = c.sibling {
+			out = append(out, c)
+		}
+	}
+	return out, heaviest
+}
+
 // reason is why e is bad: its own mark or that of its nearest marked ancestor.
 func (x *index) reason(e *entry) string {
 	for a := e; a != nil; a = a.parent {

@@ -33,6 +33,8 @@ type Ledger struct {
 	tree    *statetree.Tree // the accounts at tip
 	journal journal
 	times   Timings
+	pruned  uint64       // bodies of the best chain are gone up to this height
+	step    func() error // tools: called before each block is applied or reverted; an error ends the walk
 }
 
 // Open opens or makes the ledger, brings headers and accounts into memory, compares the state root with the tip's
@@ -48,7 +50,12 @@ func Open(cfg Config) (*Ledger, error) {
 		return nil, err
 	}
 	l.unsettled = true
-	if err := l.settle(nil, nil, nil); err != nil {
+	before := l.pruned
+	err = l.settle(nil, nil, nil)
+	if err == nil && l.pruned >= before+compactAfter {
+		err = l.compact()
+	}
+	if err != nil {
 		l.db.Close()
 		return nil, err
 	}
@@ -180,6 +187,7 @@ type BlockInfo struct {
 	Height    uint64
 	Header    bool // its header is stored
 	Body      bool // its body is held
+	Pruned    bool // it is on the validated best chain and its body isn't held any more
 	Validated bool // it was applied: on the best chain, or off it since the ledger was opened
 	Invalid   bool // it or an ancestor broke a rule, or is refused
 	Refused   bool // it is called invalid because of this node's operator or a checkpoint: it may keep every rule
@@ -195,7 +203,7 @@ func (l *Ledger) Info(id chain.BlockID) BlockInfo {
 	if e == nil {
 		return BlockInfo{}
 	}
-	i := BlockInfo{Height: uint64(e.height), Header: true, Body: e.body, Validated: e.applied, Invalid: e.bad, OnBest: l.main.has(e)}
+	i := BlockInfo{Height: uint64(e.height), Header: true, Body: e.body, Validated: e.applied, Invalid: e.bad, OnBest: l.main.has(e), Pruned: l.isPruned(e)}
 	if e.bad {
 		i.Reason, i.Refused = l.index.reason(e), l.index.refused(e)
 	}
@@ -229,7 +237,7 @@ type TxLocation struct {
 	Index  int
 }
 
-// FindTx finds a transaction on the validated best chain and its encoding.
+// FindTx finds a transaction on the validated best chain and its encoding, which is nil if the block's body was pruned.
 func (l *Ledger) FindTx(id chain.TxID) (loc TxLocation, raw []byte, ok bool, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -254,12 +262,16 @@ func (l *Ledger) FindTx(id chain.TxID) (loc TxLocation, raw []byte, ok bool, err
 		if int(r.offset)+int(r.length) > int(e.bodySize) {
 			return nil
 		}
+		loc = TxLocation{Height: uint64(r.height), Block: e.id, Index: int(r.index)}
+		if ok = l.isPruned(e); ok {
+			return nil // a revert overwrites its records, and this block can't be reverted: the record is its own
+		}
 		raw, err = bodyRange(txn, e.id, int(e.bodySize), int(r.offset), int(r.length))
 		if err != nil || chain.TxIDOf(l.g.NetworkID(), raw) != id {
-			raw = nil
+			loc, raw = TxLocation{}, nil
 			return err
 		}
-		loc, ok = TxLocation{Height: uint64(r.height), Block: e.id, Index: int(r.index)}, true
+		ok = true
 		return nil
 	})
 	return loc, raw, ok, err
@@ -289,6 +301,7 @@ func bodyRange(txn *badger.Txn, id chain.BlockID, size, offset, length int) ([]b
 type Stats struct {
 	Headers, Bodies, Invalid int // stored headers, held bodies, headers known to be invalid with their descendants
 	Height, BestHeight       uint64
+	Pruned                   uint64 // bodies of the best chain aren't held up to this height
 	Accounts                 int
 	DiskBytes                uint64 // what the files take; 0 in memory
 	FreeBytes, NeedBytes     uint64 // below NeedBytes the ledger stops writing
@@ -299,7 +312,7 @@ func (l *Ledger) Stats() Stats {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s := Stats{
-		Headers: len(l.index.byID), Accounts: l.tree.Len(), NeedBytes: l.cfg.needSpace(),
+		Headers: len(l.index.byID), Accounts: l.tree.Len(), NeedBytes: l.cfg.needSpace(), Pruned: l.pruned,
 		Height: l.tip.Header.Height, BestHeight: l.best.Header.Height,
 	}
 	for _, e := range l.index.byID {

@@ -119,6 +119,12 @@ func (l *Ledger) create() error {
 
 // load brings headers, marks and the tip into memory.
 func (l *Ledger) load(txn *badger.Txn) error {
+	if v, err := get(txn, metaReindex); err != nil || len(v) == 1 && v[0] != 0 {
+		if err == nil {
+			err = corrupt("rebuilding its records was interrupted: quipu chain reindex begins again")
+		}
+		return err
+	}
 	if err := l.loadHeaders(txn); err != nil {
 		return err
 	}
@@ -139,6 +145,9 @@ func (l *Ledger) load(txn *badger.Txn) error {
 	l.main = l.main.to(tip)
 	for _, e := range l.main {
 		e.applied = true
+	}
+	if err := l.loadPruned(txn); err != nil {
+		return err
 	}
 	l.headers = append(path(nil), l.main...)
 	if l.tip, err = l.mustState(txn, tip); err != nil {
@@ -199,7 +208,9 @@ func (l *Ledger) loadMarks(txn *badger.Txn) error {
 			return corrupt("body mark %x has no header", k)
 		}
 		e := l.index.byID[chain.BlockID(k)]
-		e.seq = le.Uint64(v)
+		if e.seq = le.Uint64(v); e.seq == 0 {
+			return nil // it was held
+		}
 		l.arrivals = max(l.arrivals, e.seq)
 		held = append(held, e)
 		return nil

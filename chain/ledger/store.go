@@ -26,9 +26,11 @@ type Config struct {
 	MemTable  int64
 	FreeSpace func(dir string) (uint64, error) // nil asks the file system
 	UndoKeep  int                              // blocks that can be reverted; 0 means 4096, lower is for tests
+	Prune     int                              // bodies kept, counted from the tip; 0 keeps all, else at least UndoKeep
 	Log       *slog.Logger                     // Badger's warnings and errors; nil is silent
 
 	afterCommit func() // tests: called after each committed transaction
+	levelZero   int    // tables that Badger gathers before it compacts them; 0 is its default
 	groupBlocks int    // tests: most blocks in one transaction; 0 is no limit but the store's
 	behind      int    // tests: accounts in the journal from which it is written out; 0 means journalAccounts
 }
@@ -62,6 +64,9 @@ func (c *Config) defaults() error {
 	}
 	if c.UndoKeep < 1 {
 		return fmt.Errorf("ledger: undo of %d blocks, want at least 1", c.UndoKeep)
+	}
+	if c.Prune < 0 || c.Prune > 0 && c.Prune < c.UndoKeep {
+		return fmt.Errorf("ledger: pruning to %d bodies, want at least %d, or 0 to keep all", c.Prune, c.UndoKeep)
 	}
 	if c.behind == 0 {
 		c.behind = journalAccounts
@@ -145,7 +150,11 @@ func leftMemTable(dir string) (size int64) {
 
 func (c *Config) badger() badger.Options {
 	cache := min(max(c.MemTable/4, 2<<20), 64<<20)
-	return badger.DefaultOptions(c.Dir).
+	o := badger.DefaultOptions(c.Dir)
+	if c.levelZero > 0 {
+		o.NumLevelZeroTables = c.levelZero
+	}
+	return o.
 		WithInMemory(c.Dir == "").
 		WithSyncWrites(true).
 		WithDetectConflicts(false). // one writer, under the ledger's mutex

@@ -38,6 +38,9 @@ func Verify(ctx context.Context, cfg Config, from uint64, progress func(done, to
 		return Report{}, err
 	}
 	defer l.Close()
+	if err := l.whole("replay history; its state root is held against the tip's header at every start"); err != nil {
+		return Report{}, err
+	}
 	v := newReplay(l, from)
 	total := uint64(len(l.main) - 1)
 	for v.state.Header.Height < total {
@@ -145,12 +148,16 @@ func (v *replay) stored(txn *badger.Txn, e *entry) (s chain.State, b chain.Block
 	if s, err = v.g.CheckHeader(&v.state, &kept.Header); err != nil {
 		return s, b, corrupt("header %d (%s) breaks a rule (%v)", e.height, e.id, err)
 	}
-	if s.ID != e.id || s.Work != kept.Work || s.ParentTime != kept.ParentTime || !slices.Equal(s.Peaks, kept.Peaks) {
+	if s.ID != e.id || !sameState(&s, &kept) {
 		return s, b, corrupt("the record of header %d (%s) doesn't hold what the headers before it give", e.height, e.id)
 	}
 	b.Header = s.Header
 	b.Body, err = getBody(txn, e)
 	return s, b, err
+}
+
+func sameState(a, b *chain.State) bool {
+	return a.Work == b.Work && a.ParentTime == b.ParentTime && slices.Equal(a.Peaks, b.Peaks)
 }
 
 func (v *replay) apply(txn *badger.Txn, b *chain.CheckedBlock) error {
