@@ -55,6 +55,22 @@ func (l *Leaf) Hash() Hash {
 	return sha256.Sum256(b[:])
 }
 
+// append appends the encoding of the leaf, LeafSize bytes.
+func (l *Leaf) append(dst []byte) []byte {
+	dst = append(dst, l.Account[:]...)
+	dst = binary.LittleEndian.AppendUint64(dst, l.Balance)
+	return binary.LittleEndian.AppendUint64(dst, l.Nonce)
+}
+
+// readLeaf reads the leaf at the front of b, which has LeafSize bytes or more.
+func readLeaf(b []byte) Leaf {
+	return Leaf{
+		Account: Hash(b),
+		Balance: binary.LittleEndian.Uint64(b[32:]),
+		Nonce:   binary.LittleEndian.Uint64(b[40:]),
+	}
+}
+
 // Void reports whether the leaf is (0, 0), which no tree holds.
 func (l *Leaf) Void() bool { return l.Balance == 0 && l.Nonce == 0 }
 
@@ -66,48 +82,4 @@ func branchHash(left, right *Hash) Hash {
 	copy(b[1:], left[:])
 	copy(b[33:], right[:])
 	return sha256.Sum256(b[:])
-}
-
-// path is SHA-256(account) as four big-endian words, so that comparing words
-// compares paths and bit 0 is the top bit of word 0.
-type path [4]uint64
-
-func pathOf(account *[32]byte) path {
-	h := sha256.Sum256(account[:])
-	var p path
-	for i := range p {
-		p[i] = binary.BigEndian.Uint64(h[8*i:])
-	}
-	return p
-}
-
-// bit returns the side (0 left, 1 right) taken below a node at this depth.
-func (p *path) bit(depth int) int {
-	return int(p[depth>>6]>>(63-depth&63)) & 1
-}
-
-func (p *path) compare(q *path) int {
-	for i := range p {
-		if p[i] != q[i] {
-			if p[i] < q[i] {
-				return -1
-			}
-			return 1
-		}
-	}
-	return 0
-}
-
-// shares reports whether the first d bits of both paths are equal.
-func (p *path) shares(q *path, d int) bool {
-	for i := 0; i < d; i += 64 {
-		x := p[i>>6] ^ q[i>>6]
-		if d-i < 64 {
-			x >>= 64 - (d - i)
-		}
-		if x != 0 {
-			return false
-		}
-	}
-	return true
 }

@@ -57,28 +57,15 @@ type Proof struct {
 func (t *Tree) Prove(account [32]byte) Proof {
 	path := pathOf(&account)
 	siblings := make([]Hash, 0, 32)
-	at, depth := 1, 0
-	for ; at < shardCount && t.top[at].held == many; depth++ {
-		at = 2*at + path.bit(depth)
-		siblings = append(siblings, t.top[at^1].hash)
-	}
-	for at < shardCount { // the only account of a subtree above the shards, or none
-		at *= 2
-		if t.top[at].held == none {
-			at++
-		}
-	}
-	s := &t.shards[at-shardCount]
-	r := s.root
-	for ; r.isBranch(); depth++ {
-		b := &s.branches[r-1]
+	c := cursor{t: t, top: 1}
+	for depth := 0; c.held() == many; depth++ {
 		side := path.bit(depth)
-		siblings = append(siblings, s.hash(b.child[1-side]))
-		r = b.child[side]
+		siblings = append(siblings, c.child(1-side).hash())
+		c = c.child(side)
 	}
 	p := Proof{Siblings: siblings}
-	if r != 0 && s.leaf(r).Account != account {
-		other := *s.leaf(r)
+	if c.held() == one && c.leaf().Account != account {
+		other := *c.leaf()
 		p.Other = &other
 	}
 	return p
@@ -175,9 +162,7 @@ func (p Proof) Append(dst []byte) []byte {
 		dst = append(dst, p.Siblings[i][:]...)
 	}
 	if p.Other != nil {
-		dst = append(dst, p.Other.Account[:]...)
-		dst = binary.LittleEndian.AppendUint64(dst, p.Other.Balance)
-		dst = binary.LittleEndian.AppendUint64(dst, p.Other.Nonce)
+		dst = p.Other.append(dst)
 	}
 	return dst
 }
@@ -205,12 +190,8 @@ func DecodeProof(b []byte) (Proof, error) {
 		p.Siblings[i] = Hash(b[32*i:])
 	}
 	if kind == 1 {
-		b = b[32*count:]
-		p.Other = &Leaf{
-			Account: Hash(b),
-			Balance: binary.LittleEndian.Uint64(b[32:]),
-			Nonce:   binary.LittleEndian.Uint64(b[40:]),
-		}
+		other := readLeaf(b[32*count:])
+		p.Other = &other
 	}
 	if err := p.check(); err != nil {
 		return Proof{}, err
