@@ -637,6 +637,64 @@ def check_proof(root, account, state, b):
     need(end == root, rule, "doesn't lead to the root")
 
 
+def check_range(root, first, last, b):
+    """Checks an answer about the paths first … last; gives its leaves and the last path that it covers."""
+    rule = "range"
+    first, last = be(first), be(last)
+    need(len(b) >= 5 and b[0] <= 1 and le(b[1:5]) <= 65536 and len(b) >= 5 + 48 * le(b[1:5]), rule, "length")
+    more, at = b[0], 5 + 48 * le(b[1:5])
+    leaves = {}  # path -> leaf, ascending
+    for i in range(5, at, 48):
+        leaf = b[i : i + 48]
+        path = be(H(leaf[:32]))
+        need(leaf[32:] != bytes(16), rule, "leaf (0, 0)")
+        need(first <= path <= last and path > max(leaves, default=-1), rule, "order")
+        leaves[path] = leaf
+    if more:
+        need(leaves and max(leaves) != last, rule, "cut short without a leaf or at the end")
+        last = max(leaves)
+
+    def take(n):
+        nonlocal at
+        at += n
+        need(at <= len(b), rule, "too few bytes")
+        return b[at - n : at]
+
+    def subtree(depth, prefix, inside):
+        """The hash of the subtree written next, and how many accounts it has: 0, 1, 2 for more, or None if unknown."""
+        low = prefix << 256 - depth
+        high = low + (1 << 256 - depth) - 1
+        where = "none" if high < first or low > last else "all" if first <= low and high <= last else "some"
+        kind = take(1)[0]
+        if kind == 0:
+            need(where != "some" or len(inside) <= 1, rule, "a subtree not opened")
+            tree = Tree()
+            for path in inside:
+                tree.set(leaves[path][:32], (le(leaves[path][32:40]), le(leaves[path][40:])))
+            return tree.hash(depth, prefix, 0, len(inside)), min(len(inside), 2)
+        if kind == 3 and where == "none":
+            h = take(32)
+            need(h != bytes(32), rule, "empty subtree as a hash")
+            return h, None
+        need(where == "some" and kind <= 2, rule, "node in the wrong place")
+        if kind == 1:
+            leaf = take(48)
+            path = be(H(leaf[:32]))
+            need(not inside and leaf[32:] != bytes(16), rule, "other leaf")
+            need(low <= path <= high and not first <= path <= last, rule, "other leaf's path")
+            return H(b"\x00" + leaf), 1
+        middle = (2 * prefix + 1) << 255 - depth
+        left, n = subtree(depth + 1, 2 * prefix, [p for p in inside if p < middle])
+        right, m = subtree(depth + 1, 2 * prefix + 1, [p for p in inside if p >= middle])
+        need((n, m) not in ((0, 0), (0, 1), (1, 0)), rule, "branch above fewer than two")
+        return node(left, right), 2
+
+    got, _ = subtree(0, 0, list(leaves))
+    need(at == len(b), rule, "bytes after the last node")
+    need(got == root, rule, "doesn't lead to the root")
+    return list(leaves.values()), last
+
+
 # --- The ledger: §4 header rules, §5 body rules, §8 apply ---
 
 
@@ -877,6 +935,28 @@ def vectors_state(v):
     return n + len(v["refused"])
 
 
+def vectors_ranges(v):
+    n = 0
+    for c in v["trees"]:
+        tree = Tree()
+        by_path = {}
+        for x in c["leaves"]:
+            account, state = unhex(x["account"]), (int(x["balance"]), int(x["nonce"]))
+            tree.set(account, state)
+            by_path[be(H(account))] = leaf_bytes(account, state)
+        same(tree.root(), c["root"], c["name"])
+        for r in c["ranges"]:
+            leaves, covered = check_range(tree.root(), unhex(r["from"]), unhex(r["to"]), unhex(r["answer"]))
+            same(u_be(covered), r["covered"], "covered")
+            want = [by_path[p] for p in sorted(by_path) if be(unhex(r["from"])) <= p <= covered]
+            same([x.hex() for x in leaves], [x.hex() for x in want], "leaves of a range")
+        n += 1 + len(c["ranges"])
+    for c in v["refused"]:
+        args = (unhex(c[k]) for k in ("root", "from", "to", "answer"))
+        same(broken_rule(check_range, *args), "range", c["name"])
+    return n + len(v["refused"])
+
+
 def vectors_address(v):
     for c in v["valid"]:
         same(encode_address(c["prefix"], unhex(c["account"])), c["address"], "encode")
@@ -973,7 +1053,7 @@ def vectors_chain(v):
     return len(states) + len(v["invalid"])
 
 
-FILES = ("transaction", "signature", "header", "merkle", "state", "address", "genesis", "bits", "asert", "subsidy", "chain")
+FILES = ("transaction", "signature", "header", "merkle", "state", "ranges", "address", "genesis", "bits", "asert", "subsidy", "chain")
 
 
 def check_vectors(folder):
