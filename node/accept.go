@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"quipu/chain"
+	"quipu/chain/ledger"
 	"quipu/mempool"
 	"quipu/p2p"
 	"quipu/rpc"
@@ -208,10 +209,26 @@ func (n *Node) addHeaders(hs []chain.Header, add func([]chain.Header) (int, erro
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	k, err := add(hs)
+	if errors.Is(err, ledger.ErrCheckpoint) {
+		n.offCheckpoint(&hs[k], err)
+	}
 	if err = headerFault(err); isOurs(err) {
 		n.ours(err)
 	}
 	return k, err
+}
+
+// offCheckpoint raises the alarm about a chain that isn't followed because of a checkpoint: once for each of its blocks
+// in a row. n.mu is held.
+func (n *Node) offCheckpoint(h *chain.Header, err error) {
+	n.metrics.offCheckpoint.Inc()
+	id := h.ID()
+	if id == n.offered {
+		return
+	}
+	n.offered = id
+	n.log.Warn("a peer offers a chain beside the checkpoint", "height", h.Height, "block", id, "err", err)
+	n.events.add(rpc.Event{Kind: "node.alarm", ID: id.String(), Height: h.Height, Reason: err.Error()})
 }
 
 // early reports whether a header's time is too far ahead of the own clock.

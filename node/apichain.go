@@ -44,14 +44,18 @@ func (a *api) chainBlock(_ context.Context, p rpc.ChainBlockParams) (rpc.ChainBl
 		return out, rpc.Errorf(rpc.NameNotFound, "", "this node knows no block %s", id)
 	}
 	info := l.Info(id)
-	out = rpc.ChainBlock{Header: rpc.HeaderOf(a.n.g, &s.Header), OnBest: info.OnBest, Validated: info.Validated, Invalid: info.Reason}
+	out = rpc.ChainBlock{Header: rpc.HeaderOf(a.n.g, &s.Header), OnBest: info.OnBest, Validated: info.Validated, Invalid: info.Reason, Pruned: info.Pruned}
 	if info.OnBest {
 		out.Confirmations = a.confirmations(s.Header.Height)
 	}
 	if p.Txs && info.Body {
-		body, _, err := l.Body(id)
+		body, ok, err := l.Body(id)
 		if err != nil {
 			return out, err
+		}
+		if !ok { // pruned meanwhile
+			out.Pruned = true
+			return out, nil
 		}
 		if out.Txs, err = rpc.BodyTxs(a.n.g, body); err != nil {
 			return out, err

@@ -96,6 +96,9 @@ func (a *api) standing(id chain.TxID) (rpc.TxStatus, error) {
 		s.State, s.Height, s.Block, s.Index = rpc.TxIncluded, loc.Height, &loc.Block, loc.Index
 		s.Confirmations = a.confirmations(loc.Height)
 		s.ThisNode = rpc.ThisNode{Verified: true, TookUS: uint64(n.timings.get(id))}
+		if raw == nil { // the body was pruned: where it stands is all that is known
+			return s, nil
+		}
 		t, err := rpc.TxOf(n.g, raw)
 		s.Tx = &t
 		return s, err

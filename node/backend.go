@@ -130,7 +130,7 @@ func (n *Node) Observe(ev p2p.Event) {
 // headerFault translates the ledger's sentinels to those the network knows.
 func headerFault(err error) error {
 	switch {
-	case errors.Is(err, ledger.ErrInvalidAncestor):
+	case errors.Is(err, ledger.ErrInvalidAncestor), errors.Is(err, ledger.ErrCheckpoint): // nobody's fault
 		return p2p.ErrInvalidAncestor
 	case errors.Is(err, ledger.ErrLowWork):
 		return p2p.ErrLowWork

@@ -24,8 +24,11 @@ type Config struct {
 	MineRate  float64       // hashes a second; 0 is as fast as one core goes
 	Miner     chain.Account // who is paid
 	TestNet   bool          // small caches, quick gossip timers, private addresses trusted: many nodes on one machine
-	MemTable  int64         // bytes of Badger's memtable; 0 is the profile's
-	Log       *slog.Logger  // nil is silent
+	Prune     int           // bodies kept, counted from the tip, at least 4,096; 0 keeps all
+	// Checkpoints name the only block that is followed at a height.
+	Checkpoints map[uint64]chain.BlockID
+	MemTable    int64        // bytes of Badger's memtable; 0 is the profile's
+	Log         *slog.Logger // nil is silent
 
 	Host      p2p.Host                         // nil makes a real one from Listen
 	FreeSpace func(dir string) (uint64, error) // nil asks the file system

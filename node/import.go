@@ -146,6 +146,7 @@ func (n *Node) report(ch chain.Change, tip *chain.State) {
 		n.metrics.reorgDepth.Set(float64(depth))
 		n.events.add(rpc.Event{Kind: "reorg", ID: tip.ID.String(), Height: tip.Header.Height, Reason: fmt.Sprintf("%d blocks reverted", depth)})
 		if depth >= reorgAlarm {
+			n.metrics.reorgAlarms.Inc()
 			n.log.Warn("deep reorg", "depth", depth, "height", tip.Header.Height, "tip", tip.ID)
 			n.events.add(rpc.Event{Kind: "node.alarm", Reason: "deep reorg: " + fmt.Sprintf("%d blocks reverted", depth)})
 		} else {

@@ -23,7 +23,8 @@ func (n *Node) mine(ctx context.Context) error {
 	tick := time.NewTicker(mineTick)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		if n.net.SyncState().Syncing { // blocks on an old tip would be work thrown away
+		_, fixed := n.cfg.Checkpoints[n.ledger.Tip().Header.Height+1]
+		if fixed || n.net.SyncState().Syncing { // blocks on an old tip, or beside a checkpoint, would be work thrown away
 			select {
 			case <-ctx.Done():
 			case <-tick.C:

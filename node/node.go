@@ -43,6 +43,7 @@ type Node struct {
 	parked   parked
 	tip      tipSignal
 	metrics  *metrics
+	offered  chain.BlockID // the last header refused because of a checkpoint
 	started  time.Time
 
 	hashes, hashRate, blocksMined atomic.Uint64 // the miner's: tried, tried in the last second, found
@@ -109,7 +110,7 @@ func Offline(cfg Config) (*Node, error) {
 	var err error
 	n.ledger, err = ledger.Open(ledger.Config{
 		Dir: cfg.path("chain"), Genesis: cfg.Genesis, MemTable: cfg.MemTable, FreeSpace: cfg.FreeSpace, Log: cfg.Log,
-		UndoKeep: cfg.undoKeep,
+		UndoKeep: cfg.undoKeep, Prune: cfg.Prune, Checkpoints: cfg.Checkpoints,
 	})
 	if err != nil {
 		return nil, err

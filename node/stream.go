@@ -174,7 +174,7 @@ func (n *Node) ImportStream(ctx context.Context, blocks iter.Seq2[chain.Block, e
 		for b, err := range blocks {
 			if err == nil {
 				read.Add(1)
-				if b.Header.Height <= before && n.ledger.Info(b.Header.ID()).Body {
+				if info := n.ledger.Info(b.Header.ID()); b.Header.Height <= before && (info.Body || info.Pruned) {
 					known.Add(1)
 					continue
 				}

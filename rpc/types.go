@@ -166,8 +166,9 @@ type ChainBlock struct {
 	OnBest        bool     `json:"on_best"`           // part of this node's best chain
 	Validated     bool     `json:"validated"`         // every rule checked by this node
 	Invalid       string   `json:"invalid,omitempty"` // why, if it breaks a rule
+	Pruned        bool     `json:"pruned,omitempty"`  // this node doesn't keep its transactions any more
 	Confirmations uint64   `json:"confirmations"`     // 0 off the best chain
-	Txs           List[Tx] `json:"txs"`               // empty unless asked for
+	Txs           List[Tx] `json:"txs"`               // empty unless asked for and held
 }
 
 // ChainBlocksParams asks for the headers of heights from … from+count−1 of the best chain. Without from: the last

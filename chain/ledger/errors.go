@@ -23,6 +23,8 @@ var (
 	ErrInvalidAncestor = errors.New("the header or an ancestor of it is known to be invalid")
 	// ErrLowWork: the header keeps the rules and its branch has too little work to be kept. Nobody's fault.
 	ErrLowWork = errors.New("the branch has too little work to be stored")
+	// ErrCheckpoint: the header keeps the rules and another block is the checkpoint at its height. Nobody's fault.
+	ErrCheckpoint = errors.New("another block is this node's checkpoint at that height")
 	// ErrStale: a header made for a block that is no longer the tip.
 	ErrStale = errors.New("its parent is no longer the tip")
 	// ErrDeepReorg: a heavier branch leaves ours further back than undo reaches.

@@ -12,8 +12,8 @@ import (
 // AddHeaders checks headers in order, each against its stored parent, and stores those not yet known. It returns
 // how many leading ones are stored now, known ones counted, and why the next one isn't.
 //
-// Errors: *chain.RuleError (its maker's fault); chain.ErrUnknownParent, chain.ErrUpgrade, ErrInvalidAncestor or
-// ErrLowWork (nobody's); anything else is ours.
+// Errors: *chain.RuleError (its maker's fault); chain.ErrUnknownParent, chain.ErrUpgrade, ErrInvalidAncestor,
+// ErrLowWork or ErrCheckpoint (nobody's); anything else is ours.
 //
 // A new header with too little work, floorDepth blocks of the tip's difficulty below the tip or more, is refused with
 // ErrLowWork: such branches cost next to nothing to make, and memory and disk to keep.
@@ -101,6 +101,9 @@ func (w *headerWriter) add(h *chain.Header) error {
 	s, err := w.l.g.CheckHeader(&w.last, h)
 	if err != nil {
 		return err
+	}
+	if want, ok := w.l.cfg.Checkpoints[h.Height]; ok && id != want {
+		return fmt.Errorf("header %s at height %d: %w, %s", id, h.Height, ErrCheckpoint, want)
 	}
 	if !w.floor.IsZero() && !s.Work.Gt(&w.floor) {
 		return fmt.Errorf("header %s at height %d: %w", id, h.Height, ErrLowWork)

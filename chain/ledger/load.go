@@ -149,12 +149,25 @@ func (l *Ledger) load(txn *badger.Txn) error {
 	if err := l.loadPruned(txn); err != nil {
 		return err
 	}
+	l.holdCheckpoints()
 	l.headers = append(path(nil), l.main...)
 	if l.tip, err = l.mustState(txn, tip); err != nil {
 		return err
 	}
 	l.best = l.tip
 	return nil
+}
+
+// holdCheckpoints turns away from headers that were stored before the checkpoint was given. Open then reverts them.
+func (l *Ledger) holdCheckpoints() {
+	for _, e := range l.index.byID {
+		if want, ok := l.cfg.Checkpoints[uint64(e.height)]; ok && e.id != want {
+			l.index.condemn(e, localMark+"another block is the checkpoint at this height, "+want.String())
+		}
+		if len(l.cfg.Checkpoints) == 0 {
+			return
+		}
+	}
 }
 
 func (l *Ledger) loadHeaders(txn *badger.Txn) error {

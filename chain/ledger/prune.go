@@ -30,6 +30,13 @@ func prunedAt(txn *badger.Txn) (uint64, error) {
 	return le.Uint64(v), nil
 }
 
+// Pruned is the height up to which bodies of the best chain were pruned, 0 if none were.
+func (l *Ledger) Pruned() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.pruned
+}
+
 // loadPruned takes from the blocks of the best chain the bodies that are gone.
 func (l *Ledger) loadPruned(txn *badger.Txn) (err error) {
 	if l.pruned, err = prunedAt(txn); err != nil {

@@ -27,7 +27,9 @@ type Config struct {
 	FreeSpace func(dir string) (uint64, error) // nil asks the file system
 	UndoKeep  int                              // blocks that can be reverted; 0 means 4096, lower is for tests
 	Prune     int                              // bodies kept, counted from the tip; 0 keeps all, else at least UndoKeep
-	Log       *slog.Logger                     // Badger's warnings and errors; nil is silent
+	// Checkpoints name the only block that is followed at a height. Nothing of it is stored: it holds while it is given.
+	Checkpoints map[uint64]chain.BlockID
+	Log         *slog.Logger // Badger's warnings and errors; nil is silent
 
 	afterCommit func() // tests: called after each committed transaction
 	levelZero   int    // tables that Badger gathers before it compacts them; 0 is its default
@@ -44,6 +46,9 @@ func MinMemTable(g *chain.Genesis) int64 { return max(32*int64(g.BodyLimit), 8<<
 func (c *Config) Validate() error {
 	if c.Genesis == nil {
 		return errors.New("ledger: no genesis given")
+	}
+	if id, ok := c.Checkpoints[0]; ok && id != c.Genesis.State().ID {
+		return fmt.Errorf("ledger: checkpoint %s at height 0 isn't this network's block 0, %s", id, c.Genesis.State().ID)
 	}
 	return c.defaults()
 }

@@ -82,6 +82,9 @@ func (a *app) chainBlock() *cobra.Command {
 			}
 			a.printHeader(&r.Header)
 			fmt.Fprintf(a.out, "state         %s\n", blockState(&r))
+			if p.Txs && r.Pruned {
+				a.say("its transactions aren't here: this node keeps recent blocks only")
+			}
 			for _, t := range r.Txs {
 				a.printTx(&t)
 			}

@@ -78,7 +78,7 @@ func classify(err error) *exitError {
 		return &exitError{exitSpace, err, "df -h " + shellQuote(space.Dir)}
 	case errors.Is(err, ledger.ErrLocked):
 		return &exitError{exitRunning, err, ""}
-	case errors.Is(err, ledger.ErrNoLedger):
+	case errors.Is(err, ledger.ErrNoLedger), errors.Is(err, ledger.ErrPruned), errors.Is(err, ledger.ErrRollback), errors.Is(err, ledger.ErrNoMark):
 		return &exitError{exitNotFound, err, ""}
 	case errors.Is(err, ledger.ErrWrongGenesis), errors.Is(err, ledger.ErrNewerSchema), errors.Is(err, ledger.ErrCorrupt):
 		return &exitError{exitData, err, ""}

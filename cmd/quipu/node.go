@@ -47,6 +47,8 @@ type running struct {
 
 	genesis, http, profile, miner, logFormat string
 	listen, bootstrap, allowHost             []string
+	checkpoints                              []string
+	prune                                    int
 	mine                                     bool
 	mineRate                                 float64
 }
@@ -68,6 +70,8 @@ func (r *running) command() *cobra.Command {
 	f.StringVar(&r.http, "http", "127.0.0.1:4821", "`ADDRESS` of the API; \"\" starts none")
 	f.StringArrayVar(&r.bootstrap, "bootstrap", nil, "`MULTIADDR` with /p2p/ id of a node to connect to; may be given often")
 	f.StringArrayVar(&r.allowHost, "allow-host", nil, "further `HOST` name the API answers to; may be given often")
+	f.IntVar(&r.prune, "prune", 0, "keep the bodies of the last `N` blocks only, at least 4096; 0 keeps all")
+	f.StringArrayVar(&r.checkpoints, "checkpoint", nil, "`HEIGHT:ID`: follow no other block at that height; may be given often")
 	f.BoolVar(&r.mine, "mine", false, "make blocks")
 	f.Float64Var(&r.mineRate, "mine-rate", 0, "hashes a second at most; 0 is as fast as one core goes")
 	f.StringVar(&r.miner, "miner", "", "`ADDRESS` or wallet that is paid for blocks")
@@ -131,6 +135,12 @@ func (r *running) config() (cfg node.Config, err error) {
 		return cfg, err
 	}
 	cfg.Listen, cfg.HTTP, cfg.AllowHost, cfg.Bootstrap = r.listen, r.http, r.allowHost, r.bootstrap
+	if cfg.Prune = r.prune; r.prune != 0 && r.prune < minPrune {
+		return cfg, usageError("add --prune 4096", "--prune %d: at least %d bodies have to be kept, as many as a reorg may take back; 0 keeps all", r.prune, minPrune)
+	}
+	if cfg.Checkpoints, err = parseCheckpoints(r.checkpoints, cfg.Genesis); err != nil {
+		return cfg, err
+	}
 	cfg.Mine, cfg.MineRate, cfg.FreeSpace = r.mine, r.mineRate, freeSpace
 	switch r.logFormat {
 	case "text":

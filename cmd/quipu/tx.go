@@ -82,6 +82,8 @@ func (a *app) printTxStatus(s *rpc.TxStatus) {
 	}
 	if s.Tx != nil {
 		a.printTx(s.Tx)
+	} else if s.State == rpc.TxIncluded {
+		row("contents", "not here: this node keeps recent blocks only")
 	}
 }
 
