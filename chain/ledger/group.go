@@ -12,7 +12,7 @@ import (
 // Accounts are written when the group closes, once each however many units touched them, into the journal.
 type group struct {
 	*batch
-	dirty map[chain.Account]struct{}
+	dirty map[chain.Account]chain.AccountState // as they stand now; zeros where undo removed one
 	units int
 }
 
@@ -37,18 +37,23 @@ func (m *mover) room(accounts, entries, bytes int) error {
 			return err
 		}
 		b.spend(64, 4096) // the journal's pieces and the tip
-		m.g = &group{batch: b, dirty: map[chain.Account]struct{}{}}
+		m.g = &group{batch: b, dirty: map[chain.Account]chain.AccountState{}}
 	}
 	m.g.units++
 	return nil
 }
 
 // touch notes accounts to be written.
-func (g *group) touch(changes []chain.AccountChange) {
+func (g *group) touch(changes []chain.AccountChange, undone bool) {
 	for i := range changes {
-		if _, ok := g.dirty[changes[i].Account]; !ok {
-			g.dirty[changes[i].Account] = struct{}{}
+		c := &changes[i]
+		if _, ok := g.dirty[c.Account]; !ok {
 			g.spend(0, accountBytes)
+		}
+		if undone {
+			g.dirty[c.Account] = c.Before // zeros unless it existed
+		} else {
+			g.dirty[c.Account] = c.After
 		}
 	}
 }
@@ -117,7 +122,7 @@ func (m *mover) apply(e *entry) error {
 	if err := m.writeApplied(e, block, undo); err != nil {
 		return err
 	}
-	m.g.touch(u.Changes)
+	m.g.touch(u.Changes, false)
 	lap(&start, &l.times.Encode)
 	l.record, l.tip, l.main = record, next, append(l.main, e)
 	e.applied = true
@@ -209,7 +214,7 @@ func (m *mover) revert() error {
 	if err := m.writeReverted(e, txs, size); err != nil {
 		return err
 	}
-	m.g.touch(u.Changes)
+	m.g.touch(u.Changes, true)
 	l.record.id, l.record.height = e.parent.id, uint64(e.parent.height)
 	l.record.issued -= u.Issued
 	l.record.burned -= u.Burned

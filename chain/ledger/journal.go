@@ -44,10 +44,10 @@ func (g *group) appendJournal() error {
 	slices.SortFunc(touched, func(a, b chain.Account) int { return bytes.Compare(a[:], b[:]) })
 	value := make([]byte, 0, statetree.LeafSize*len(touched))
 	for _, a := range touched {
-		leaf, _ := l.tree.Get(a)
+		state := g.dirty[a]
 		value = append(value, a[:]...)
-		value = le.AppendUint64(value, leaf.Balance)
-		value = le.AppendUint64(value, leaf.Nonce)
+		value = le.AppendUint64(value, state.Balance)
+		value = le.AppendUint64(value, state.Nonce)
 	}
 	return putRecord(func(k, v []byte) error { return g.fail(g.txn.Set(k, v)) }, journalKey(l.journal.next), value)
 }
