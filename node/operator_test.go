@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -185,4 +186,25 @@ func TestRolledBackBlockIsNobodysFault(t *testing.T) {
 	if !errors.Is(err, p2p.ErrInvalidAncestor) {
 		t.Fatal(fmt.Errorf("a descendant: %w", err))
 	}
+}
+
+// A newcomer that knows a pruned node only gets all headers and waits, at peace; a node that keeps all completes it.
+func TestNewcomerAmongPrunedNodes(t *testing.T) {
+	g := worldGenesis(1)
+	inWorld(t, g, func(w *world) {
+		gen := chaintest.New(g)
+		time.Sleep(time.Minute) // virtual: the blocks below are in the past
+		blocks := gen.Chain("m", 30, nil)
+		pruned := w.start(func(c *Config) { c.undoKeep, c.Prune = 4, 8 })
+		feed(t, pruned, blocks...)
+		newcomer := w.start(nil)
+		w.within(20*time.Second, "all headers at the newcomer", func() bool { return newcomer.BestHeader().Header.Height == 30 })
+		time.Sleep(time.Minute) // virtual: time enough to lose patience
+		if len(newcomer.net.Bans())+len(pruned.net.Bans()) != 0 || newcomer.Tip().Header.Height != 0 {
+			t.Errorf("bans %v %v, tip %d", newcomer.net.Bans(), pruned.net.Bans(), newcomer.Tip().Header.Height)
+		}
+		whole := w.start(nil)
+		feed(t, whole, blocks...)
+		w.within(time.Minute, "the newcomer at the tip", agree(30, newcomer, whole, pruned))
+	})
 }

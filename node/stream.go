@@ -226,6 +226,9 @@ func (n *Node) takePart(p *part, done *Imported) error {
 	}
 	if headerErr != nil {
 		h := &headers[k]
+		if info := n.ledger.Info(h.ID()); info.Invalid {
+			headerErr = errors.New(info.Reason)
+		}
 		return &InvalidBlockError{h.Height, h.ID(), headerErr}
 	}
 	return nil

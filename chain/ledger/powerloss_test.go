@@ -53,10 +53,13 @@ func TestPowerLoss(t *testing.T) {
 	rng := rand.New(rand.NewPCG(50, 20))
 	lost := map[int]int{}
 	for i, whole := range copies {
+		if !long && i%2 == 1 {
+			continue
+		}
 		log := newest(t, whole, "*.mem")
 		entries, ends := parseLog(t, log)
 		for k := range offsets {
-			at := drawOffset(rng, entries, ends, (i+k)%2 == 0)
+			at := drawOffset(rng, entries, ends, (i/2+k)%2 == 0)
 			cut := copyDir(t, whole)
 			zeroFrom(t, newest(t, cut, "*.mem"), at)
 			missing := 0 // commits with a byte at or behind the damage

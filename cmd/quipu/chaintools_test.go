@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"quipu/chain"
+	"quipu/chain/ledger"
+)
+
+// TestChainTools: back, forth, refused, reconsidered, rebuilt, and what can't be done.
+func TestChainTools(t *testing.T) {
+	dir := home(t)
+	file, _ := benchFile(t, dir, "1")
+	data := filepath.Join(dir, "a")
+	at := []string{"--data-dir", data}
+	tool := func(args ...string) result { return cli(t, append(append([]string{"chain"}, args...), at...)...) }
+	height := func(want string) {
+		t.Helper()
+		if r := tool("verify").want(t, 0); !strings.Contains(r.out, "height        "+want+"\n") {
+			t.Fatalf("want height %s:\n%s", want, r.out)
+		}
+	}
+	tool("import", file).want(t, 0)
+
+	if r := tool("rollback", "4").want(t, 0, "applies these blocks again"); !strings.Contains(r.out, "height        4, was 6\n") {
+		t.Error(r.out)
+	}
+	height("4")
+	tool("import", file).want(t, 0) // its opening is a start
+	height("6")
+
+	r := tool("rollback", "2", "--invalidate", "--json").want(t, 0)
+	var doc rollbackDoc
+	if err := json.Unmarshal([]byte(r.out), &doc); err != nil || doc.Height != 2 || doc.From != 6 || doc.Refused == nil {
+		t.Fatalf("%v\n%s", err, r.out)
+	}
+	tool("import", file).want(t, exitRejected, "the operator rolled it back")
+	height("2")
+	tool("reconsider", doc.Tip.String()).want(t, exitNotFound, "never marked")
+	tool("reconsider", doc.Refused.String()).want(t, 0, "judged anew")
+	tool("import", file).want(t, 0)
+	height("6")
+
+	r = tool("reindex").want(t, 0)
+	if !strings.Contains(r.out, "found whole   7 headers, 6 bodies\n") || !strings.Contains(r.out, "height        6\n") {
+		t.Error(r.out)
+	}
+	height("6")
+	r = tool("reindex", "--json").want(t, 0)
+	var again reindexDoc
+	if err := json.Unmarshal([]byte(r.out), &again); err != nil || again.Height != 6 || again.Forgotten != 0 {
+		t.Fatalf("%v\n%s", err, r.out)
+	}
+
+	tool("rollback", "6").want(t, exitNotFound, "the tip is at height 6")
+	tool("rollback", "-1").want(t, exitUsage)
+	tool("rollback", "six").want(t, exitUsage, "no height")
+	tool("reconsider", "12").want(t, exitUsage, "64 hex digits")
+	height("6")
+	for _, verb := range [][]string{{"rollback", "1"}, {"reindex"}, {"reconsider", doc.Tip.String()}} {
+		cli(t, append(append([]string{"chain"}, verb...), "--data-dir", filepath.Join(dir, "none"))...).want(t, exitNotFound, "no data directory")
+		cli(t, append(append([]string{"chain"}, verb...), "--data-dir", dir)...).want(t, exitNotFound)
+	}
+
+	// pruned: each says so in one sentence
+	l, err := ledger.Open(ledger.Config{Dir: filepath.Join(data, "chain"), Genesis: genesisOf(t, file), UndoKeep: 2, Prune: 2, FreeSpace: freeSpace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	for _, verb := range [][]string{{"verify"}, {"reindex"}, {"export", filepath.Join(dir, "out")}} {
+		if r := tool(verb...).want(t, exitNotFound, "keeps no bodies of blocks 1 to "); strings.Count(r.err, "quipu: ") != 1 || r.out != "" {
+			t.Errorf("%s: not one sentence: %s%s", verb, r.err, r.out)
+		}
+	}
+	tool("rollback", "1").want(t, exitNotFound, "is the lowest height")
+	tool("rollback", "5").want(t, 0)
+}
+
+func TestPruneAndCheckpointFlags(t *testing.T) {
+	dir := home(t)
+	id := strings.Repeat("ab", 32)
+	for _, c := range []struct {
+		flags []string
+		says  string
+	}{
+		{[]string{"--prune", "4095"}, "at least 4096"},
+		{[]string{"--prune", "-1"}, "at least 4096"},
+		{[]string{"--checkpoint", "12"}, "no HEIGHT:ID"},
+		{[]string{"--checkpoint", "x:" + id}, "no HEIGHT:ID"},
+		{[]string{"--checkpoint", "12:" + id[1:]}, "no HEIGHT:ID"},
+		{[]string{"--checkpoint", "0:" + id}, "block 0 of"},
+		{[]string{"--checkpoint", "7:" + id, "--checkpoint", "7:" + strings.Repeat("cd", 32)}, "two blocks at height 7"},
+	} {
+		cli(t, append([]string{"node", "run", "--data-dir", dir}, c.flags...)...).want(t, exitUsage, c.says)
+	}
+	r := running{a: &app{dataDir: dir}, prune: 4096, checkpoints: []string{"7:" + id, "7:" + id, "9:" + id}, logFormat: "text"}
+	cfg, err := r.config()
+	if err != nil || cfg.Prune != 4096 || len(cfg.Checkpoints) != 2 || cfg.Checkpoints[9].String() != id {
+		t.Fatalf("%+v %v", cfg, err)
+	}
+}
+
+// genesisOf is the genesis of an exported chain.
+func genesisOf(t *testing.T, file string) *chain.Genesis {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	g, _, err := ledger.ReadExport(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
