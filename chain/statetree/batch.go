@@ -52,6 +52,12 @@ func sortIntoShards(n, workers int, account func(int) *[32]byte) *batch {
 func (b *batch) ordered(shard int) []item {
 	items := b.items[b.start[shard]:b.start[shard+1]]
 	slices.SortFunc(items, func(x, y item) int {
+		if x.path[0] != y.path[0] { // nearly always, and cheap
+			if x.path[0] < y.path[0] {
+				return -1
+			}
+			return 1
+		}
 		if c := x.path.compare(&y.path); c != 0 {
 			return c
 		}

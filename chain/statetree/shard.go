@@ -27,6 +27,7 @@ type shard struct {
 	branches                 []branch
 	leaves                   []Leaf
 	freeBranches, freeLeaves ref
+	touched                  uint64 // see touch
 }
 
 func (s *shard) leaf(r ref) *Leaf { return &s.leaves[r&^leafBit] }
@@ -54,9 +55,14 @@ func (s *shard) subtree(r ref) subtree {
 
 // update applies the changes named by items, which are sorted by path and
 // distinct, to the subtree r. It returns the subtree and whether it changed.
-func (s *shard) update(r ref, depth int, items []item, changes []Change) (ref, bool) {
+// near says that the items have been touched.
+func (s *shard) update(r ref, depth int, items []item, changes []Change, near bool) (ref, bool) {
 	if len(items) == 0 {
 		return r, false
+	}
+	if !near && len(items) <= touchMost {
+		s.touched += s.touch(r, depth, items)
+		near = true
 	}
 	if !r.isBranch() {
 		var p path
@@ -67,8 +73,8 @@ func (s *shard) update(r ref, depth int, items []item, changes []Change) (ref, b
 	}
 	k := split(items, depth)
 	child := s.branches[r-1].child // a copy: the recursion may move branches
-	left, changedLeft := s.update(child[0], depth+1, items[:k], changes)
-	right, changedRight := s.update(child[1], depth+1, items[k:], changes)
+	left, changedLeft := s.update(child[0], depth+1, items[:k], changes, near)
+	right, changedRight := s.update(child[1], depth+1, items[k:], changes, near)
 	if !changedLeft && !changedRight {
 		return r, false
 	}

@@ -83,7 +83,7 @@ func (t *Tree) update(changes []Change, workers int) Hash {
 	var dirty [2 * shardCount]bool
 	fan(workers, shardCount, func(i int) {
 		s := &t.shards[i]
-		root, changed := s.update(s.root, shardBits, b.ordered(i), changes)
+		root, changed := s.update(s.root, shardBits, b.ordered(i), changes, false)
 		if changed {
 			s.root = root
 			t.top[shardCount+i] = s.subtree(root)
