@@ -107,7 +107,7 @@ func readScript(file string) (blocks []chain.Block, err error) {
 	return blocks, nil
 }
 
-// kills is how many a kind of run gets. With the 100 of TestKill9TenTimes the long run has 240.
+// kills is how many a kind of run gets before the end of its script. With the 100 of TestKill9TenTimes the long run has 240.
 func kills() int {
 	if os.Getenv("QUIPU_LONG") != "" {
 		return 70
@@ -157,15 +157,16 @@ func killHarness(t *testing.T, how string, script []*chaintest.Block, end *chain
 	rng := rand.New(rand.NewPCG(9, uint64(len(script))))
 	dir := t.TempDir()
 	var told uint256.Int // the most work printed in this directory
-	ends := 0
-	for i, kill := 0, kills(); i < kill || ends == 0; i++ {
-		if i > 20*kill {
-			t.Fatal("no run got to the end of its script")
+	ends, midway, want := 0, 0, kills()
+	for i := 0; midway < want || ends == 0; i++ {
+		if i > 20*want {
+			t.Fatalf("%d kills fell in the middle of the script, %d behind its end", midway, ends)
 		}
-		out := startAndKill(t, rng, dir, how, file, i < kill)
+		out := startAndKill(t, rng, dir, how, file, midway < want)
 		if out.lines > 0 && out.began.Lt(&told) {
 			t.Fatalf("kill %d: opened with work %s, had told of %s", i, out.began.Dec(), told.Dec())
 		}
+		midway++
 		if out.most.Gt(&told) {
 			told = out.most
 		}
@@ -182,10 +183,11 @@ func killHarness(t *testing.T, how string, script []*chaintest.Block, end *chain
 				t.Fatalf("kill %d: the script ends at %s, the chain at %s", i, end.ID(), report.Tip)
 			}
 			ends++
+			midway--
 			dir, told = t.TempDir(), uint256.Int{}
 		}
 	}
-	t.Logf("%s: %d times at the end of the script", how, ends)
+	t.Logf("%s: %d kills in the middle of the script, %d behind its end", how, midway, ends)
 }
 
 // told is what a process printed before it was killed.
