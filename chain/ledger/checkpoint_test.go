@@ -10,6 +10,7 @@ import (
 //
 //	a2 -> b1 -> b2                  lighter; b1 is the checkpoint at height 3
 func TestCheckpoint(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	dir := t.TempDir()
 	s := newScene(t, func(c *Config) { c.Dir, c.FreeSpace = dir, plenty })
 	a := s.chain("genesis", "a", 6)
@@ -70,6 +71,7 @@ func TestCheckpoint(t *testing.T) {
 
 // A checkpoint deeper than undo can't be followed: the ledger says so and doesn't go on.
 func TestCheckpointBelowUndo(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	s := stopped(t)
 	s.cfg.Checkpoints = map[uint64]chain.BlockID{1: {1}}
 	_, err := Open(s.cfg)

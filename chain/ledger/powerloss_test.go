@@ -23,6 +23,7 @@ import (
 // Each copy must be found whole by an independent replay, and its tip must be exactly that of the last commit in
 // front of the damage: a commit is there whole or not at all, and none is lost but those the damage reached.
 func TestPowerLoss(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	long := os.Getenv("QUIPU_LONG") != ""
 	commits, offsets := 16, 1
 	if long {

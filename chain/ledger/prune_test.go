@@ -20,6 +20,7 @@ func pruning(t *testing.T) *scene {
 //	a3 -> b1 -> b2                  left behind: its bodies go as well
 //	a17 -> c1                       may win yet
 func TestPrune(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	s := pruning(t)
 	a := s.chain("genesis", "a", 20)
 	b := s.chain("a3", "b", 2)
@@ -104,6 +105,7 @@ func TestPrune(t *testing.T) {
 // A heavier branch that leaves the chain where bodies are pruned is fetched and raises the alarm, as without pruning;
 // its bodies stay while it is heavier.
 func TestPruneAndDeepReorg(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	s := pruning(t)
 	a := s.chain("genesis", "a", 20)
 	s.add(a...)
@@ -136,6 +138,7 @@ func TestPruneAndDeepReorg(t *testing.T) {
 // What was pruned leaves the disk: after compaction the files take at most 1.3 times those of a ledger that never had
 // the old bodies' bytes.
 func TestPruneFreesTheDisk(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	const blocks, keep = 300, 30
 	run := func(prune int, small bool) uint64 {
 		dir := t.TempDir()

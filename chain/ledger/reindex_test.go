@@ -11,6 +11,7 @@ import (
 
 // Each row damages what is derived; afterwards the ledger is again what its headers and bodies give.
 func TestReindex(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	whole := stopped(t)
 	dir := whole.cfg.Dir
 	drop := func(kinds ...byte) func(*scene, *badger.Txn) error {
@@ -77,6 +78,7 @@ func TestReindex(t *testing.T) {
 // A body that isn't whole is forgotten and comes again from the network; a header that isn't ends it, with nothing
 // changed.
 func TestReindexOfDamagedSources(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	s := stopped(t)
 	flip := func(key []byte, at int) {
 		s.tamper(func(txn *badger.Txn) error {
@@ -110,6 +112,7 @@ func TestReindexOfDamagedSources(t *testing.T) {
 
 // Interrupted at every moment that it looks, it is either whole or says what to do, and ends well when run again.
 func TestReindexInterrupted(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	whole := stopped(t)
 	dir := whole.cfg.Dir
 	for n := 0; n < 16; n += 3 {

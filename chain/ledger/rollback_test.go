@@ -34,6 +34,7 @@ func (s *scene) verify(want string) {
 }
 
 func TestRollback(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	s := stopped(t)
 	cfg := s.cfg
 	cfg.Genesis = nil
@@ -70,6 +71,7 @@ func TestRollback(t *testing.T) {
 
 // A rolled back block that is refused stays refused, another branch is followed, and the mark can be taken back.
 func TestRollbackRefusing(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	s := stopped(t)
 	a4 := s.Get("a4").ID()
 	r, err := Rollback(t.Context(), s.cfg, 3, true, nil)
