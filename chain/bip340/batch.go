@@ -15,26 +15,18 @@ type Item struct {
 
 // sizes are what the batch is tuned by; they change no verdict.
 type sizes struct {
-	chunk int // at most so many items stand in one multi-exponentiation
-	batch int // fewer are verified one by one
+	chunk int // at most so many items stand in one sum
 	halve int // fewer, in a batch that failed, are verified one by one
 }
 
-// tuned: larger chunks gain from keys that repeat (22, 16 and 13 µs a signature at 4,096, 8,192 and 16,384 with four
-// signatures a key), and 16,384 bounds a call's memory at about 21 MB. A batch of 4 costs 136 µs a signature, of 6 115,
-// where Verify costs 152; halving 16 with one invalid among them costs as much as verifying all. See bench_test.go.
-var tuned = sizes{chunk: 16384, batch: 6, halve: 16}
+// tuned: a larger chunk gains from keys that repeat, and 16,384 items bound a call's memory at about 25 MB. A batch of one
+// costs less than half of what Verify does, so nothing is too small for a sum. See bench_test.go.
+var tuned = sizes{chunk: 16384, halve: 2}
 
 // VerifyBatch reports whether all items are valid. A true is wrong with probability 2^-128 at most, over the call's own
 // randomness and whatever the items are. A false is not a verdict on any item: ask [Invalid]. No items are all valid.
 func VerifyBatch(items []Item) bool {
 	for part := range slices.Chunk(items, tuned.chunk) {
-		if len(part) < tuned.batch {
-			if slices.ContainsFunc(part, Item.refused) {
-				return false
-			}
-			continue
-		}
 		ts, broken := decode(part, nil)
 		if len(broken) > 0 {
 			return false
@@ -51,7 +43,7 @@ func VerifyBatch(items []Item) bool {
 // by batches (an invalid one with probability below 2^-124); every index returned was refused by [Verify] itself.
 //
 // Items that don't decode cost one Verify each. Otherwise a batch that fails is halved until the guilty are nearly alone;
-// where they turn out to be many, the rest is verified one by one. The dearest mixtures measured cost 1.3 times what Verify
+// where they turn out to be many, the rest is verified one by one. The dearest mixtures measured cost 1.2 times what Verify
 // on each item costs (BenchmarkInvalid4096).
 func Invalid(items []Item) []int { return invalid(items, tuned, nil) }
 
@@ -60,12 +52,6 @@ func invalid(items []Item, size sizes, known *Keys) []int {
 	b := bisection{items: items, sizes: size}
 	for start := 0; start < len(items); start += size.chunk {
 		end := min(start+size.chunk, len(items))
-		if end-start < size.batch {
-			for i := start; i < end; i++ {
-				b.decide(i)
-			}
-			continue
-		}
 		ts, broken := decode(items[start:end], known)
 		before := len(b.bad)
 		for _, i := range broken {
@@ -98,8 +84,7 @@ type bisection struct {
 // find decides all terms of one batch.
 func (b *bisection) find(ts terms) {
 	b.decided, b.refused = 0, 0
-	if len(ts.list) < b.batch {
-		b.single(ts)
+	if len(ts.list) == 0 {
 		return
 	}
 	randomize(ts)
@@ -112,7 +97,7 @@ func (b *bisection) find(ts terms) {
 // difference.
 func (b *bisection) split(ts terms, total *jacobian) {
 	n := len(ts.list)
-	if n == 1 || n < b.halve || b.dense() {
+	if n < max(2, b.halve) || b.dense() {
 		b.single(ts)
 		return
 	}
@@ -124,9 +109,8 @@ func (b *bisection) split(ts terms, total *jacobian) {
 	b.half(right, &r)
 }
 
-// dense reports whether so many of the terms decided so far were refused (one in 24) that halving doesn't pay: a batch of
-// 16 with one invalid item costs as much as Verify on each, one of 64 half as much.
-func (b *bisection) dense() bool { return b.decided > 0 && 24*b.refused >= b.decided }
+// dense reports whether so many of the terms decided so far were refused (one in three) that halving doesn't pay.
+func (b *bisection) dense() bool { return b.decided > 0 && 3*b.refused >= b.decided }
 
 func (b *bisection) half(ts terms, total *jacobian) {
 	if total.isInfinity() {

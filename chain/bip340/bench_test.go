@@ -60,7 +60,8 @@ func benchBatch(b *testing.B, items []Item) {
 }
 
 // Every signature under its own key.
-func BenchmarkBatch6(b *testing.B)     { benchBatch(b, benchItems()[:6]) }
+func BenchmarkBatch1(b *testing.B)     { benchBatch(b, benchItems()[:1]) }
+func BenchmarkBatch4(b *testing.B)     { benchBatch(b, benchItems()[:4]) }
 func BenchmarkBatch16(b *testing.B)    { benchBatch(b, benchItems()[:16]) }
 func BenchmarkBatch64(b *testing.B)    { benchBatch(b, benchItems()[:64]) }
 func BenchmarkBatch256(b *testing.B)   { benchBatch(b, benchItems()[:256]) }
@@ -70,6 +71,50 @@ func BenchmarkBatch16384(b *testing.B) { benchBatch(b, benchItems()) }
 
 // 4,096 keys for 16,384 signatures.
 func BenchmarkBatchSharedKeys16384(b *testing.B) { benchBatch(b, benchShared()) }
+
+// Keys remembered from before.
+func BenchmarkWarm16384(b *testing.B) {
+	k := NewKeys(32768)
+	k.Invalid(benchItems())
+	b.ReportAllocs()
+	b.ResetTimer()
+	for b.Loop() {
+		if k.Invalid(benchItems()) != nil {
+			b.Fatal("refused")
+		}
+	}
+	perSig(b, 16384)
+}
+
+// The parts a batch is made of.
+func BenchmarkFieldMul(b *testing.B) {
+	x, y := generator.x, generator.y
+	for b.Loop() {
+		x.mul(&x, &y)
+	}
+}
+
+func BenchmarkFieldSqr(b *testing.B) {
+	x := generator.x
+	for b.Loop() {
+		x.sqr(&x)
+	}
+}
+
+func BenchmarkFieldInv(b *testing.B) {
+	x := generator.x
+	for b.Loop() {
+		x.inv(&x)
+	}
+}
+
+// A pair of square roots.
+func BenchmarkFieldSqrt(b *testing.B) {
+	x := feLanes{generator.x, generator.y}
+	for b.Loop() {
+		x.sqrt(&x)
+	}
+}
 
 // A failing batch of 4,096: what a sender of bad signatures costs. They stand evenly spread, or all in the first part.
 func BenchmarkInvalid4096(b *testing.B) {

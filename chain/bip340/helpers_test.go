@@ -97,8 +97,8 @@ func modN(b [32]byte) (s secp.ModNScalar) {
 	return s
 }
 
-// bare sends every item through the batch, alone at last.
-var bare = sizes{chunk: 4096, batch: 1, halve: 1}
+// bare halves to the last item, in other chunks than tuned.
+var bare = sizes{chunk: 4096, halve: 1}
 
 // sumIsZero is the batch equation and nothing else.
 func sumIsZero(ts terms) bool {

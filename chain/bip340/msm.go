@@ -3,6 +3,7 @@ package bip340
 import (
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // msm computes Σ k·P over many points (multi-scalar multiplication) by Pippenger's bucket method. A scalar is cut into
@@ -77,7 +78,10 @@ func windowCost(n, width int) float64 {
 	return 1.15*points - buckets + 2.15*buckets - us - vs + 0.6*parts
 }
 
-func (m *msm) reset() { m.points, m.scalars = m.points[:0], m.scalars[:0] }
+// reset begins a new sum, of about n points.
+func (m *msm) reset(n int) {
+	m.points, m.scalars = slices.Grow(m.points[:0], n), slices.Grow(m.scalars[:0], n)
+}
 
 // add puts k·p into the sum.
 func (m *msm) add(p *point, k half) {

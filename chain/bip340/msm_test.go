@@ -27,7 +27,7 @@ func toGnark(p *point) (g gnark.G1Affine) {
 func checkMSM(t testing.TB, m *msm, terms []mulTerm) {
 	t.Helper()
 	points, scalars := make([]gnark.G1Affine, len(terms)), make([]fr.Element, len(terms))
-	m.reset()
+	m.reset(0)
 	for i := range terms {
 		points[i] = toGnark(&terms[i].p)
 		scalars[i].SetBigInt(terms[i].k.big())

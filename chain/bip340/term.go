@@ -102,7 +102,7 @@ func randomize(ts terms) {
 func sum(ts terms) jacobian {
 	m := spare.Get().(*msm)
 	defer spare.Put(m)
-	m.reset()
+	m.reset(len(ts.list) + 2*min(len(ts.keys), len(ts.list)) + 2)
 	byKey := make([]scalar, len(ts.keys))
 	var g, x scalar
 	for i := range ts.list {
