@@ -64,9 +64,9 @@ func (z *fe) add(x, y *fe) {
 	t1, c := bits.Add64(x[1], y[1], c)
 	t2, c := bits.Add64(x[2], y[2], c)
 	t3, c := bits.Add64(x[3], y[3], c)
-	t0, c = bits.Add64(t0, -c&fold, 0)
-	z[0], z[1], z[2], z[3] = t0, t1, t2, t3
-	if c != 0 {
+	u := t0 + -c&fold
+	z[0], z[1], z[2], z[3] = u, t1, t2, t3
+	if u < t0 {
 		z.carry()
 	}
 }
@@ -85,9 +85,9 @@ func (z *fe) sub(x, y *fe) {
 	t1, c := bits.Sub64(x[1], y[1], c)
 	t2, c := bits.Sub64(x[2], y[2], c)
 	t3, c := bits.Sub64(x[3], y[3], c)
-	t0, c = bits.Sub64(t0, -c&fold, 0)
-	z[0], z[1], z[2], z[3] = t0, t1, t2, t3
-	if c != 0 {
+	u := t0 - -c&fold
+	z[0], z[1], z[2], z[3] = u, t1, t2, t3
+	if u > t0 {
 		z.borrow()
 	}
 }
@@ -111,9 +111,9 @@ func (z *fe) sub2(x, a, b *fe) {
 	t1, c = bits.Sub64(t1, b[1], c)
 	t2, c = bits.Sub64(t2, b[2], c)
 	t3, c = bits.Sub64(t3, b[3], c)
-	t0, c = bits.Sub64(t0, (k+c)*fold, 0)
-	z[0], z[1], z[2], z[3] = t0, t1, t2, t3
-	if c != 0 {
+	u := t0 - (k+c)*fold
+	z[0], z[1], z[2], z[3] = u, t1, t2, t3
+	if u > t0 {
 		z.borrow()
 	}
 }
@@ -123,9 +123,10 @@ func (z *fe) neg(x *fe) { z.sub(&feP, x) }
 // negIf sets z = −x if sign is 1 and x if it is 0, without a branch on sign: ^x = 2^256 − 1 − x = −x + fold − 1.
 func (z *fe) negIf(x *fe, sign uint64) {
 	m := -sign
-	t0, c := bits.Sub64(x[0]^m, m&(fold-1), 0)
-	z[0], z[1], z[2], z[3] = t0, x[1]^m, x[2]^m, x[3]^m
-	if c != 0 {
+	t0 := x[0] ^ m
+	u := t0 - m&(fold-1)
+	z[0], z[1], z[2], z[3] = u, x[1]^m, x[2]^m, x[3]^m
+	if u > t0 {
 		z.borrow()
 	}
 }
@@ -208,9 +209,9 @@ func (z *fe) mul(x, y *fe) {
 
 	h0, l0 = bits.Mul64(h3, fold)
 	t0, c = bits.Add64(t0, l0, 0)
-	t1, c = bits.Add64(t1, h0, c)
-	z[0], z[1], z[2], z[3] = t0, t1, t2, t3
-	if c != 0 {
+	h0, _ = bits.Add64(t1, h0, c)
+	z[0], z[1], z[2], z[3] = t0, h0, t2, t3
+	if h0 < t1 { // a carry, asked for in the way that takes fewest instructions
 		z.carry2()
 	}
 }
@@ -282,9 +283,9 @@ func (z *fe) sqr(x *fe) {
 
 	h0, l0 = bits.Mul64(h3, fold)
 	t0, c = bits.Add64(t0, l0, 0)
-	t1, c = bits.Add64(t1, h0, c)
-	z[0], z[1], z[2], z[3] = t0, t1, t2, t3
-	if c != 0 {
+	h0, _ = bits.Add64(t1, h0, c)
+	z[0], z[1], z[2], z[3] = t0, h0, t2, t3
+	if h0 < t1 { // a carry, asked for in the way that takes fewest instructions
 		z.carry2()
 	}
 }
