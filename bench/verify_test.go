@@ -17,7 +17,7 @@ func TestVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, items := range [][]bip340.Item{s.own, s.few, withHints(s.own)} {
+	for _, items := range [][]bip340.Item{s.own, s.few, s.ownHinted, s.fewHinted} {
 		if bad := bip340.Invalid(items); len(items) != 200 || bad != nil {
 			t.Fatalf("%d items, invalid: %v", len(items), bad)
 		}
