@@ -156,13 +156,17 @@ func (e *InvalidBlockError) Unwrap() error { return e.Err }
 type Imported struct {
 	Read    uint64 // blocks
 	Known   uint64 // of those, how many were here before
-	Applied uint64 // of those, how many are durable by this call
+	Applied uint64 // of those, how many were checked and are durable by this call
 	Txs     uint64 // in the applied
 	Height  uint64 // of the last block taken
+	Beside  bool   // the last block taken isn't on the best chain: what is here has more work
+
+	last chain.BlockID
 }
 
 // ImportStream is Import for blocks in the order of height whose headers aren't stored yet, as many as there are:
-// headers are checked and stored part by part. Blocks that are held already are passed over. progress may be nil.
+// headers are checked and stored part by part. Blocks that are held already are passed over. progress may be nil. Who
+// calls it has chosen these blocks, so a branch far below the tip is taken too.
 //
 // It ends at the first block that is refused (*InvalidBlockError), at an error of blocks, or when ctx ends, each time
 // with everything before it durable. Any other error is ours.
@@ -193,6 +197,12 @@ func (n *Node) ImportStream(ctx context.Context, blocks iter.Seq2[chain.Block, e
 		return err
 	})
 	done.Read, done.Known = read.Load(), known.Load()
+	if err == nil && done.Applied > 0 && !n.ledger.Info(done.last).OnBest {
+		done.Beside = true
+		if deep := n.deep.Load(); deep != nil {
+			err = deep
+		}
+	}
 	return done, err
 }
 
@@ -203,7 +213,7 @@ func (n *Node) takePart(p *part, done *Imported) error {
 	for i := range p.blocks {
 		headers[i] = p.blocks[i].Header
 	}
-	k, headerErr := n.AddHeaders(headers)
+	k, headerErr := n.AddHeadersProven(headers)
 	n.stages.header.add(start)
 	p.blocks, p.checked, p.errs = p.blocks[:k], p.checked[:k], p.errs[:k]
 	blocks := p.blocks
@@ -220,9 +230,12 @@ func (n *Node) takePart(p *part, done *Imported) error {
 		if info.Invalid {
 			return &InvalidBlockError{h.Height, id, errors.New(info.Reason)}
 		}
-		done.Height = h.Height
+		done.Height, done.last = h.Height, id
 		done.Applied++
 		done.Txs += uint64(h.TxCount)
+	}
+	if isOurs(headerErr) {
+		return headerErr
 	}
 	if headerErr != nil {
 		h := &headers[k]

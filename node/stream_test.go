@@ -86,7 +86,9 @@ func TestImportStreamNamesTheBlock(t *testing.T) {
 	spoilt.Chain("a", 4, func(i int) []chain.Tx {
 		return []chain.Tx{alice.Pay(g, uint64(i), 0, chaintest.To(bob, 1))}
 	})
-	bad := func(txs ...chain.Tx) chain.Block { return spoilt.SetTip("a4").Next(t.Name()+string(rune('a'+len(txs))), txs).Block }
+	bad := func(txs ...chain.Tx) chain.Block {
+		return spoilt.SetTip("a4").Next(t.Name()+string(rune('a'+len(txs))), txs).Block
+	}
 	badSig := alice.Pay(g, 4, 0, chaintest.To(bob, 1))
 	badSig.Signature[40] ^= 1
 	wrongBody := chain.Block{Header: all[4].Header, Body: slices.Clone(all[4].Body)}
@@ -148,5 +150,38 @@ func TestImportOfManyParts(t *testing.T) {
 	}
 	if n.Tip().ID != gen.Tip().ID() {
 		t.Errorf("tip at %d", n.Tip().Header.Height)
+	}
+}
+
+// genesis -> a1 … a200        here
+//
+//	\-> b1 … b260         in the file: more work, though it forks more than 144 blocks back
+//	\-> c1 … c20          in another file: less work
+func TestImportedBranchesAreJudgedByWorkAlone(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	gen := chaintest.New(g)
+	branch := func(name string, n int, miner chaintest.Key) (out []chain.Block) {
+		gen.Miner = miner.Account
+		for _, b := range gen.SetTip("genesis").Chain(name, n, nil) {
+			out = append(out, b.Block)
+		}
+		return out
+	}
+	n := offline(t, t.TempDir(), g)
+	defer n.Close()
+	for _, c := range []struct {
+		name   string
+		blocks []chain.Block
+		height uint64
+		beside bool
+	}{
+		{"a", branch("a", 200, alice), 200, false},
+		{"c", branch("c", 20, carol), 200, true},
+		{"b", branch("b", 260, bob), 260, false},
+	} {
+		done, err := n.ImportStream(t.Context(), stream(c.blocks, nil), nil)
+		if err != nil || done.Beside != c.beside || n.Tip().Header.Height != c.height {
+			t.Errorf("%s: %+v, tip at %d, %v", c.name, done, n.Tip().Header.Height, err)
+		}
 	}
 }

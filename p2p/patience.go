@@ -4,7 +4,7 @@ import "time"
 
 // patience says how long a node that is behind its best header counts as syncing. Headers cost a miner work, but
 // withholding their bodies costs nothing: a node that paused for as long as a better branch lacks bodies could be halted
-// for ever. So being behind spends patience, time for time, while bodies are missing and none is being imported. Each
+// for ever. So being behind spends patience, time for time, unless bodies are being imported just now. Each
 // body that brings a branch nearer is worth the time in which the network makes one: whoever lets bodies drip slower
 // than they are made wears patience out as well. When near, it comes back at a tenth of the time that passes.
 //
@@ -24,8 +24,8 @@ func newPatience(spacing time.Duration, now time.Time) patience {
 	return patience{full: full, body: spacing, left: full, at: now}
 }
 
-// look accounts for the time since the last look, in which so many bodies of branches far ahead have come. idle: bodies
-// are missing, and what is here needs no time to import.
+// look accounts for the time since the last look, in which so many bodies of branches far ahead have come. idle:
+// nothing is being imported.
 func (p *patience) look(now time.Time, behind, idle bool, bodies int) {
 	passed := now.Sub(p.at)
 	p.at = now

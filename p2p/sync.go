@@ -126,8 +126,7 @@ func (d *download) due(why int) bool {
 
 // show updates what SyncState reports.
 func (d *download) show() {
-	idle := len(d.pending)+len(d.flying)+d.stuck > 0 && !d.importing
-	d.patience.look(time.Now(), d.s.behind(), idle, d.s.syncNow.takeArrived())
+	d.patience.look(time.Now(), d.s.behind(), !d.importing, d.s.syncNow.takeArrived())
 	p := &d.s.syncNow
 	p.mu.Lock()
 	defer p.mu.Unlock()

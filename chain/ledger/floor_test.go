@@ -122,3 +122,34 @@ func TestFirstStartOfALargeGenesis(t *testing.T) {
 		}
 	}
 }
+
+// A damaged journal is reported, and what is on disk stays as it was found: no one's records are written from it.
+func TestDamagedJournalIsLeftAsFound(t *testing.T) {
+	dir := t.TempDir()
+	s := newScene(t, func(c *Config) { c.Dir, c.FreeSpace, c.UndoKeep = dir, plenty, 4 })
+	s.add(s.chain("genesis", "a", 5)...)
+	s.l.broken = ErrClosed // closed as by a crash: nothing is written behind
+	s.l.db.Close()
+	s.l.closed = true
+	values := func() (n int) {
+		s.tamper(func(txn *badger.Txn) error {
+			return each(txn, keyJournal, func(_, _ []byte) error { n++; return nil })
+		})
+		return n
+	}
+	s.tamper(func(txn *badger.Txn) error {
+		key := pieceKey(journalKey(4), 0)
+		v, err := get(txn, key)
+		if err != nil {
+			return err
+		}
+		v[33] ^= 1
+		return txn.Set(key, v)
+	})
+	before := values()
+	_, err := LookInto(s.cfg)
+	wantErr(t, err, ErrCorrupt)
+	if after := values(); before == 0 || after != before {
+		t.Errorf("the journal had %d values and has %d after a look", before, after)
+	}
+}

@@ -259,12 +259,12 @@ func (l *Ledger) loadAccounts(txn *badger.Txn) error {
 	if err != nil {
 		return err
 	}
-	l.journal = j
 	if root := chain.Hash(l.tree.Root()); root != l.tip.Header.StateRoot {
 		return corrupt("the accounts give state root %s and block %d says %s", root, l.record.height, l.tip.Header.StateRoot)
 	}
 	if want := l.g.Supply() + l.record.issued - l.record.burned; sum != want {
 		return corrupt("the balances sum to %d knots and genesis + issued − burned is %d", sum, want)
 	}
+	l.journal = j // last: a store that is damaged is closed without writing the journal's accounts over its records
 	return nil
 }

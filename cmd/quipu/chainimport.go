@@ -62,6 +62,7 @@ func (a *app) runImport(ctx context.Context, file string) error {
 		return err
 	}
 	defer in.Close()
+	defer context.AfterFunc(ctx, func() { in.Close() })() // Ctrl-C ends a read that waits for more
 	read := &counter{r: in}
 	g, blocks, err := ledger.ReadExport(read)
 	if err != nil {
@@ -108,6 +109,9 @@ func (a *app) runImport(ctx context.Context, file string) error {
 		took := time.Since(start)
 		a.say("network %s, data %s", g, dir)
 		a.say("%d blocks read, %d known before, %d verified and added with %d transactions in %s", done.Read, done.Known, done.Applied, done.Txs, ago(took))
+		if done.Beside {
+			a.say("the file's chain has less work than the one here: its blocks are kept, the tip stays")
+		}
 		fmt.Fprintf(a.out, "height        %d\ntip           %s\n", tip.Header.Height, tip.ID)
 	}
 	return importFailed(file, done.Height, err)
@@ -133,6 +137,9 @@ func importFailed(file string, height uint64, err error) error {
 // openImport opens a file, or standard input, and says how long it is; 0 where that isn't known.
 func (a *app) openImport(file string) (io.ReadCloser, int64, error) {
 	if file == "-" {
+		if c, ok := a.in.(io.ReadCloser); ok {
+			return c, 0, nil
+		}
 		return io.NopCloser(a.in), 0, nil
 	}
 	f, err := os.Open(file)
