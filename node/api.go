@@ -100,21 +100,30 @@ func (a *api) hint(s *rpc.NodeStatus) string {
 	case a.n.deep.Load() != nil:
 		return "this node can't follow the heaviest chain: stop it, move its data directory away, and start it again"
 	case s.Peers.In+s.Peers.Out == 0 && len(a.n.cfg.Bootstrap) == 0:
-		return "no peers: start with --bootstrap MULTIADDR, or give others this node's address: " + first(s.Listen)
+		return "no peers: start with --bootstrap MULTIADDR, or give others this node's address: " + reachable(s.Listen)
 	case s.Peers.In+s.Peers.Out == 0:
 		return "no peer answers: check the --bootstrap addresses and that their nodes run"
 	case s.Sync.State == "bodies" || s.Sync.State == "headers":
 		return "catching up: watch it with quipu status"
 	}
+	if age := a.n.tipAge(); age >= a.n.stale() {
+		return fmt.Sprintf("no block for %v: is anybody mining? quipu node run --mine --miner WALLET", age.Round(time.Second))
+	}
 	return "pay with: quipu send ADDRESS AMOUNT"
 }
 
-func first(list []string) string {
-	if len(list) == 0 {
-		return "none"
+// reachable is the first address that other machines may reach.
+func reachable(list []string) string {
+	for _, addr := range list {
+		if !strings.HasPrefix(addr, "/ip4/127.") && !strings.HasPrefix(addr, "/ip6/::1/") {
+			return addr
+		}
 	}
-	return list[0]
+	return "it listens on this machine only"
 }
+
+// stale is the age from which a tip is no longer recent: 30 spacings.
+func (n *Node) stale() time.Duration { return 30 * time.Duration(n.g.Spacing) * time.Millisecond }
 
 // health: live is that the process turns, which answering shows; ready is what a caller relies on.
 func (a *api) health() rpc.Health {
@@ -125,7 +134,6 @@ func (a *api) health() rpc.Health {
 	if best.Header.Height > tip.Header.Height {
 		behind = best.Header.Height - tip.Header.Height
 	}
-	stale := 30 * time.Duration(n.g.Spacing) * time.Millisecond
 	skew := n.medianSkew()
 	following := rpc.Check{Name: "heaviest chain", OK: true, Detail: "followed"}
 	if deep := n.deep.Load(); deep != nil {
@@ -136,7 +144,7 @@ func (a *api) health() rpc.Health {
 		Ready: []rpc.Check{
 			{Name: "peers", OK: peers > 0, Detail: fmt.Sprintf("%d connected", peers)},
 			{Name: "synced", OK: behind <= 2, Detail: fmt.Sprintf("%d blocks behind", behind)},
-			{Name: "tip age", OK: n.tipAge() < stale, Detail: n.tipAge().Round(time.Second).String()},
+			{Name: "tip age", OK: n.tipAge() < n.stale(), Detail: n.tipAge().Round(time.Second).String()},
 			following,
 			{Name: "clock", OK: skew.Abs() < 5*time.Second, Detail: fmt.Sprintf("%v from the peers' median", skew.Round(time.Millisecond))},
 		},

@@ -132,7 +132,7 @@ func (d *demo) run(ctx context.Context, f demoFlags) error {
 		}
 	}
 	d.say("\nLive view: %s/     Ctrl-C stops everything and deletes what it made.", d.net.URL())
-	d.say("%s", tryNext(name))
+	d.say("%s", tryNext(name, 5))
 	err = <-done
 	d.say("%s stopped, and removed %s", name, d.net.Dir())
 	return err

@@ -14,10 +14,10 @@ const exitCodesHelp = `Exit codes
   3    not found: no such block, transaction, wallet or data directory
   4    locked or not authorised: passphrase needed or wrong, token needed or wrong
   5    node unreachable, or it can't answer yet
-  6    rejected by validation
+  6    rejected by validation, or not possible in the present state
   7    outcome unknown: timed out; the txid was printed
   8    insufficient funds
-  9    already running, or another process holds the data directory
+  9    already running: another process holds the data directory or the port
   10   a check failed
   11   disk space low: nothing was written, make room and start again
   12   data directory or wallet file unusable: another network's, written by a newer program, or damaged

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -208,7 +209,7 @@ func (t *testnetCmd) printUp(s *testnet.State) error {
 	}
 	fmt.Fprintf(t.out, "test network %s (genesis %s), ready in %s; data: %s\n\n%s\n%s\nall nodes on one page: %s/\n",
 		s.Name, s.Network.ID.Short(), ago(time.Duration(s.StartedMS)*time.Millisecond), s.Dir, upTable(s), accountTable(s), s.URL)
-	t.say("%s", tryNext(s.Name))
+	t.say("%s", tryNext(s.Name, len(s.Nodes)))
 	return nil
 }
 
@@ -236,13 +237,22 @@ func accountTable(s *testnet.State) string {
 	return b.String()
 }
 
-func tryNext(name string) string {
+// tryNext is for a network of n nodes.
+func tryNext(name string, n int) string {
 	p := program()
+	sides := "1/2"
+	for k := 3; k <= n; k++ {
+		sep := ","
+		if k == 3 {
+			sides, sep = "1,2", "/"
+		}
+		sides += sep + strconv.Itoa(k)
+	}
 	rows := [][2]string{
 		{"send bob 1.5 -y", "pay from alice, and wait until it confirms"},
 		{"testnet ps", "every node's height and tip"},
 		{"testnet kill 3", "then: testnet start 3"},
-		{"testnet partition 1,2/3,4,5", "then: testnet heal"},
+		{"testnet partition " + sides, "then: testnet heal"},
 		{"testnet add --bad bad-signature", "a liar, and what becomes of it"},
 		{"testnet down", "end " + name + " and remove what it made"},
 	}

@@ -83,8 +83,8 @@ func (w *waiter) run(ctx context.Context) error {
 				return err
 			}
 			w.resend(ctx)
-		} else if !transient(err) {
-			return err
+		} else if !transient(err) || w.raw == nil && w.last.State == "" && unreachable(err) {
+			return err // a watch that finds no node at its first question says so at once
 		}
 		select {
 		case <-ctx.Done():
@@ -108,6 +108,12 @@ func transient(err error) bool {
 	var call *rpc.Error
 	return errors.As(err, &gone) || errors.As(err, &silent) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.As(err, &call) && (call.Data.Retryable || call.Data.Name == rpc.NameInternal)
+}
+
+// unreachable reports that no node answers at all.
+func unreachable(err error) bool {
+	var gone *rpc.Unreachable
+	return errors.As(err, &gone)
 }
 
 // note records an answer and says what is new in it.
