@@ -82,6 +82,9 @@ type chainMaker struct {
 	drawn   *rand.Rand
 	made    uint64 // new accounts so far
 	sent    uint64
+	first   int    // senders are first, first + every, …
+	every   int    // 0 is 1
+	extra   uint64 // fees are up to so much above the least
 }
 
 // Write makes the chain and writes it as an export (docs/spec.md): genesis, then header and body of every block.
@@ -170,13 +173,15 @@ func (m *chainMaker) next() (b chain.Block, err error) {
 	txs := make([]chain.Tx, m.txsPerBlock(m.g))
 	from := make([]int, len(txs))
 	for i := range txs {
-		from[i] = int(m.sent % uint64(len(m.secrets)))
-		m.sent++
+		from[i] = m.sender()
 		t := &txs[i]
 		t.From, t.Nonce = m.pubs[from[i]], m.nonces[from[i]]
 		m.nonces[from[i]]++
 		t.Outputs = m.outputs()
 		t.Fee = m.g.MinFee(t.Size())
+		if m.extra > 0 {
+			t.Fee += m.drawn.Uint64N(m.extra)
+		}
 	}
 	raws := make([][]byte, len(txs))
 	errs := make([]error, len(txs))
@@ -203,6 +208,14 @@ func (m *chainMaker) next() (b chain.Block, err error) {
 	}
 	m.state, err = m.g.CheckHeader(&m.state, &b.Header)
 	return b, err
+}
+
+// sender is whose turn it is.
+func (m *chainMaker) sender() int {
+	every := max(1, m.every)
+	i := m.first + every*int(m.sent%uint64(max(1, len(m.secrets)/every)))
+	m.sent++
+	return i
 }
 
 func (m *chainMaker) outputs() []chain.Output {

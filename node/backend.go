@@ -5,6 +5,7 @@ import (
 
 	"quipu/chain"
 	"quipu/chain/ledger"
+	"quipu/mempool"
 	"quipu/p2p"
 	"quipu/p2p/wire"
 	"quipu/rpc"
@@ -20,6 +21,9 @@ func (n *Node) Locator() []chain.BlockID { return n.ledger.Locator() }
 
 // AddBodies is Import under the name the network knows.
 func (n *Node) AddBodies(blocks []chain.Block) error { return n.Import(blocks) }
+
+// Pool is what waits for a block. Only the node may change it.
+func (n *Node) Pool() *mempool.Pool { return n.pool }
 
 func (n *Node) HeadersAfter(locator []chain.BlockID, max int) []chain.Header {
 	hs, err := n.ledger.HeadersAfter(locator, max)

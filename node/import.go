@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"quipu/chain"
 	"quipu/chain/ledger"
@@ -108,7 +109,9 @@ func (n *Node) settle(res ledger.Result) {
 		}
 	}
 	tip := n.ledger.Tip()
+	start := time.Now()
 	admitted := n.pool.Update(ch, nil, tip.Header.Height) // the change carries all states the pool needs
+	n.stages.pool.add(start)
 	n.report(ch, &tip)
 	n.tip.fire()
 	if n.net == nil {

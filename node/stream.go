@@ -249,7 +249,7 @@ func (n *Node) takePart(p *part, done *Imported) error {
 
 // stages counts where an import's time goes. Decoding and verifying run on several cores at once: their time is summed
 // over them.
-type stages struct{ read, decode, verify, header, store, starved stage }
+type stages struct{ read, decode, verify, header, store, starved, pool stage }
 
 // stage is a sum of durations in ns.
 type stage struct{ ns atomic.Int64 }
@@ -259,7 +259,8 @@ func (s *stage) add(start time.Time) { s.ns.Add(int64(time.Since(start))) }
 // StageSeconds is the wall time spent in each stage of all parts so far. read is reading and cutting; decode (with
 // the transactions' rules and roots) and verify (signatures) are summed over the cores that run them; header, bodies
 // (storing them), apply (balances and undo), root, encode (index, undo and journal into the transaction), commit and
-// store_other (the pool's update among it) come one after another; starved is how long there was nothing checked to
+// pool (its update) and store_other come one after another; revert and forward are all of the walks down and up, with what
+// they hold of the stages before; starved is how long there was nothing checked to
 // store.
 func (n *Node) StageSeconds() map[string]float64 {
 	s, l := &n.stages, n.ledger.Timings()
@@ -268,7 +269,9 @@ func (n *Node) StageSeconds() map[string]float64 {
 		"read": sec(&s.read), "decode": sec(&s.decode), "verify": sec(&s.verify), "header": sec(&s.header), "starved": sec(&s.starved),
 		"bodies": l.Bodies.Seconds(), "apply": l.Apply.Seconds(), "root": l.Root.Seconds(), "encode": l.Encode.Seconds(), "commit": l.Commit.Seconds(),
 	}
-	out["store_other"] = max(0, sec(&s.store)-out["header"]-(l.Bodies+l.Apply+l.Root+l.Encode+l.Commit).Seconds())
+	out["pool"] = sec(&s.pool)
+	out["revert"], out["forward"] = l.Revert.Seconds(), l.Forward.Seconds()
+	out["store_other"] = max(0, sec(&s.store)-out["header"]-out["pool"]-(l.Bodies+l.Apply+l.Root+l.Encode+l.Commit).Seconds())
 	return out
 }
 

@@ -272,6 +272,7 @@ type failed struct {
 func (m *mover) walk(target *entry) (*failed, error) {
 	l := m.l
 	fork := l.main.fork(target)
+	start := time.Now()
 	for l.main.tip() != fork {
 		if err := l.stepped(); err != nil {
 			return nil, err
@@ -280,6 +281,8 @@ func (m *mover) walk(target *entry) (*failed, error) {
 			return nil, err
 		}
 	}
+	lap(&start, &l.times.Revert)
+	defer lap(&start, &l.times.Forward)
 	way := make([]*entry, 0, int(target.height)-int(fork.height))
 	for e := target; e != fork; e = e.parent {
 		way = append(way, e)

@@ -17,6 +17,9 @@ import (
 // NodeMemTable is the memtable of an ordinary node, in bytes. It holds the largest body_limit a genesis may set.
 const NodeMemTable = 128 << 20
 
+// DefaultUndoKeep is how many blocks can be reverted, at least, unless a Config says otherwise.
+const DefaultUndoKeep = 4096
+
 // Config says where the ledger is and how much it may take.
 type Config struct {
 	Dir     string         // "" keeps everything in memory
@@ -25,7 +28,7 @@ type Config struct {
 	// less often and suits a node that has the memory; test networks take 0.
 	MemTable  int64
 	FreeSpace func(dir string) (uint64, error) // nil asks the file system
-	UndoKeep  int                              // blocks that can be reverted; 0 means 4096, lower is for tests
+	UndoKeep  int                              // blocks that can be reverted; 0 means DefaultUndoKeep, lower is for tests
 	Prune     int                              // bodies kept, counted from the tip; 0 keeps all, else at least UndoKeep
 	// Checkpoints name the only block that is followed at a height. Nothing of it is stored: it holds while it is given.
 	Checkpoints map[uint64]chain.BlockID
@@ -65,7 +68,7 @@ func (c *Config) defaults() error {
 		return fmt.Errorf("ledger: memtable of %d bytes, want %d to %d for this network", c.MemTable, least, 1<<30)
 	}
 	if c.UndoKeep == 0 {
-		c.UndoKeep = 4096
+		c.UndoKeep = DefaultUndoKeep
 	}
 	if c.UndoKeep < 1 {
 		return fmt.Errorf("ledger: undo of %d blocks, want at least 1", c.UndoKeep)
@@ -121,6 +124,11 @@ func openStore(c *Config, create bool) (*badger.DB, error) {
 	}
 	if err := c.checkSpace(); err != nil {
 		return nil, err
+	}
+	if c.Dir != "" {
+		if err := c.lookAtFiles(); err != nil {
+			return nil, err
+		}
 	}
 	o := c.badger()
 	if left := leftMemTable(c.Dir); left > o.MemTableSize {
