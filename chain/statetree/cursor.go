@@ -1,13 +1,19 @@
 package statetree
 
 // cursor is a subtree of a Tree: entry top of Tree.top, or, where s is set,
-// the subtree r of that shard.
+// the subtree r of that shard. Reading a page may fail: then the subtree counts
+// as empty and *failed says why.
 type cursor struct {
-	t   *Tree
-	top int
-	s   *shard
-	r   ref
+	t      *Tree
+	top    int
+	s      *shard
+	r      ref
+	depth  int
+	prefix path
+	failed *error
 }
+
+func (t *Tree) cursor(failed *error) cursor { return cursor{t: t, top: 1, failed: failed} }
 
 func (c cursor) held() held {
 	switch {
@@ -31,12 +37,21 @@ func (c cursor) hash() Hash {
 // child returns a side of a subtree of two accounts or more.
 func (c cursor) child(side int) cursor {
 	c = c.enter()
-	if c.s == nil {
+	if c.s != nil {
+		c.r = c.s.branches[c.r-1].child[side]
+	} else {
 		c.top = 2*c.top + side
-		return c
 	}
-	c.r = c.s.branches[c.r-1].child[side]
+	c.prefix = c.prefix.with(c.depth, side)
+	c.depth++
 	return c
+}
+
+// sides returns both sides of a subtree of two accounts or more, reading its
+// page once.
+func (c cursor) sides() (left, right cursor) {
+	c = c.enter()
+	return c.child(0), c.child(1)
 }
 
 // leaf returns the account of a subtree of one; it is the tree's own.
@@ -50,11 +65,20 @@ func (c cursor) leaf() *Leaf {
 	return c.s.leaf(c.r)
 }
 
-// enter goes from the top into the shard where that is the same subtree.
+// enter goes from the top into the shard where that is the same subtree, and
+// into a page that is away.
 func (c cursor) enter() cursor {
 	if c.s == nil && c.top >= shardCount {
 		c.s = &c.t.shards[c.top-shardCount]
 		c.r = c.s.root
+	}
+	if c.s != nil && c.r.isBranch() && c.s.away(c.r) && *c.failed == nil {
+		s, r, err := c.s.look(c.r, c.depth, &c.prefix)
+		if err != nil { // it stays away, and both sides count as empty
+			*c.failed = err
+			return c
+		}
+		c.s, c.r = s, r
 	}
 	return c
 }

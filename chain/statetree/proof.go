@@ -55,10 +55,16 @@ type Proof struct {
 // Prove returns the proof for an account: of membership if the tree has it
 // (see Get), of absence otherwise.
 func (t *Tree) Prove(account [32]byte) Proof {
+	var none error // nothing is read
+	return t.prove(account, &none)
+}
+
+func (t *Tree) prove(account [32]byte, failed *error) Proof {
 	path := pathOf(&account)
 	siblings := make([]Hash, 0, 32)
-	c := cursor{t: t, top: 1}
+	c := t.cursor(failed)
 	for depth := 0; c.held() == many; depth++ {
+		c = c.enter()
 		side := path.bit(depth)
 		siblings = append(siblings, c.child(1-side).hash())
 		c = c.child(side)

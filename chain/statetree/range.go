@@ -88,19 +88,24 @@ func NextPath(p Hash) (Hash, bool) {
 // proof has More set and covers the range up to the last one given. A range
 // with from > to has no leaves, and no proof that Verify accepts.
 func (t *Tree) Range(from, to Hash, maxLeaves int) ([]Leaf, RangeProof) {
+	var none error // nothing is read
+	return t.ranged(from, to, maxLeaves, &none)
+}
+
+func (t *Tree) ranged(from, to Hash, maxLeaves int, failed *error) ([]Leaf, RangeProof) {
 	n := min(MaxRangeLeaves, max(maxLeaves, 1))
 	r := ranger{from: pathFrom(&from), to: pathFrom(&to), most: n}
 	if r.from.compare(&r.to) > 0 {
 		return nil, RangeProof{}
 	}
-	root := cursor{t: t, top: 1}
-	r.collect(root, 0, path{})
+	root := t.cursor(failed)
+	r.collect(root)
 	var p RangeProof
 	if len(r.leaves) > n {
 		r.leaves = r.leaves[:n]
 		r.to, p.More = pathOf(&r.leaves[n-1].Account), true
 	}
-	p.Nodes = r.prove(root, 0, path{}, nil)
+	p.Nodes = r.prove(root, nil)
 	return r.leaves, p
 }
 
@@ -113,17 +118,17 @@ type ranger struct {
 
 // collect appends the leaves of a subtree that lie in the range, until there
 // is one more than most.
-func (r *ranger) collect(c cursor, depth int, prefix path) {
+func (r *ranger) collect(c cursor) {
 	if len(r.leaves) > r.most || c.held() == none {
 		return
 	}
-	where := place(&prefix, depth, &r.from, &r.to)
+	where := place(&c.prefix, c.depth, &r.from, &r.to)
 	switch {
 	case where == outside:
 	case c.held() == many:
-		for side := range 2 {
-			r.collect(c.child(side), depth+1, prefix.with(depth, side))
-		}
+		left, right := c.sides()
+		r.collect(left)
+		r.collect(right)
 	default:
 		leaf := c.leaf()
 		if where == partly {
@@ -135,8 +140,8 @@ func (r *ranger) collect(c cursor, depth int, prefix path) {
 	}
 }
 
-func (r *ranger) prove(c cursor, depth int, prefix path, nodes []RangeNode) []RangeNode {
-	where := place(&prefix, depth, &r.from, &r.to)
+func (r *ranger) prove(c cursor, nodes []RangeNode) []RangeNode {
+	where := place(&c.prefix, c.depth, &r.from, &r.to)
 	switch {
 	case where == inside || c.held() == none:
 		return append(nodes, RangeNode{})
@@ -150,8 +155,8 @@ func (r *ranger) prove(c cursor, depth int, prefix path, nodes []RangeNode) []Ra
 		return append(nodes, RangeNode{Kind: NodeOther, Other: *leaf})
 	}
 	nodes = append(nodes, RangeNode{Kind: NodeBranch})
-	nodes = r.prove(c.child(0), depth+1, prefix.with(depth, 0), nodes)
-	return r.prove(c.child(1), depth+1, prefix.with(depth, 1), nodes)
+	left, right := c.sides()
+	return r.prove(right, r.prove(left, nodes))
 }
 
 // VerifyRange returns nil if leaves and p prove what the tree with this root

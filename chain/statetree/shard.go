@@ -11,7 +11,7 @@ func (r ref) isLeaf() bool   { return r&leafBit != 0 }
 func (r ref) isBranch() bool { return r != 0 && r&leafBit == 0 }
 
 // branch is a node above two or more accounts. child[1] may be empty or
-// child[0], never both.
+// child[0]; if both are, what lies below is away: in a stored page (see load).
 type branch struct {
 	hash  Hash
 	child [2]ref
@@ -23,12 +23,24 @@ type branch struct {
 // Balance of a leaf.
 type shard struct {
 	root                     ref
-	live                     int // accounts
+	live                     int // accounts in memory
+	branching                int // branches in use
 	branches                 []branch
+	marks                    []mark // of branches
 	leaves                   []Leaf
 	freeBranches, freeLeaves ref
 	touched                  uint64 // see touch
+	*paging                         // nil: nothing is ever away
 }
+
+// mark is what a Paged tree notes beside a branch.
+type mark uint8
+
+const (
+	dirty mark = 1 << iota // its hash, or what lies below, isn't what is stored
+	paged                  // it has a stored page of its own
+	used                   // of late
+)
 
 func (s *shard) leaf(r ref) *Leaf { return &s.leaves[r&^leafBit] }
 
@@ -64,6 +76,12 @@ func (s *shard) update(r ref, depth int, items []item, changes []Change, near bo
 		s.touched += s.touch(r, depth, items)
 		near = true
 	}
+	moved := false
+	if s.paging != nil && r.isBranch() && depth%pageBits == 0 {
+		if moved = s.enter(r, depth, &items[0].path); s.failed != nil {
+			return r, false
+		}
+	}
 	if !r.isBranch() {
 		var p path
 		if r != 0 {
@@ -76,7 +94,7 @@ func (s *shard) update(r ref, depth int, items []item, changes []Change, near bo
 	left, changedLeft := s.update(child[0], depth+1, items[:k], changes, near)
 	right, changedRight := s.update(child[1], depth+1, items[k:], changes, near)
 	if !changedLeft && !changedRight {
-		return r, false
+		return r, moved
 	}
 	return s.join(r, left, right), true
 }
@@ -118,32 +136,47 @@ func (s *shard) merge(old ref, oldPath *path, depth int, items []item, changes [
 func (s *shard) join(r, left, right ref) ref {
 	if (left == 0 && !right.isBranch()) || (right == 0 && !left.isBranch()) {
 		if r != 0 {
-			s.branches[r-1] = branch{child: [2]ref{s.freeBranches}}
-			s.freeBranches = r
+			s.freeBranch(r)
 		}
 		return left | right
 	}
 	lh, rh := s.hash(left), s.hash(right)
 	b := branch{hash: branchHash(&lh, &rh), child: [2]ref{left, right}}
-	switch {
-	case r != 0:
-	case s.freeBranches != 0:
-		r = s.freeBranches
-		s.freeBranches = s.branches[r-1].child[0]
-	default:
-		s.branches = append(s.branches, b)
-		return ref(len(s.branches))
+	if r == 0 {
+		return s.newBranch(&b, dirty)
 	}
 	s.branches[r-1] = b
+	s.marks[r-1] |= dirty
 	return r
+}
+
+func (s *shard) newBranch(b *branch, m mark) ref {
+	s.branching++
+	if r := s.freeBranches; r != 0 {
+		s.freeBranches = s.branches[r-1].child[0]
+		s.branches[r-1], s.marks[r-1] = *b, m
+		return r
+	}
+	s.branches, s.marks = append(s.branches, *b), append(s.marks, m)
+	return ref(len(s.branches))
+}
+
+func (s *shard) freeBranch(r ref) {
+	s.branches[r-1], s.marks[r-1] = branch{child: [2]ref{s.freeBranches}}, 0
+	s.freeBranches = r
+	s.branching--
+}
+
+func (s *shard) freeLeaf(r ref) {
+	*s.leaf(r) = Leaf{Balance: uint64(s.freeLeaves)}
+	s.freeLeaves = r
+	s.live--
 }
 
 func (s *shard) setLeaf(r ref, c *Change) (ref, bool) {
 	l := s.leaf(r)
 	if c.gone() {
-		*l = Leaf{Balance: uint64(s.freeLeaves)}
-		s.freeLeaves = r
-		s.live--
+		s.freeLeaf(r)
 		return 0, true
 	}
 	if *l == c.Leaf {

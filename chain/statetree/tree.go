@@ -13,7 +13,7 @@ const (
 // parallelFrom is the number of changes from which fanning out pays.
 const parallelFrom = 2000
 
-// Tree holds every account in memory: about 48 bytes a leaf and 40 a branch,
+// Tree holds every account in memory: about 48 bytes a leaf and 41 a branch,
 // 1.44 branches a leaf for random paths. Memory freed by deletes is used
 // again by later sets, not returned. The zero value is an empty tree.
 //
@@ -44,15 +44,25 @@ func (t *Tree) Len() int {
 // Get returns the leaf of an account, or false if the tree has none.
 func (t *Tree) Get(account [32]byte) (Leaf, bool) {
 	p := pathOf(&account)
+	leaf, ok, _ := t.get(&account, &p) // it fails only where pages are read
+	return leaf, ok
+}
+
+func (t *Tree) get(account *[32]byte, p *path) (_ Leaf, ok bool, err error) {
 	s := &t.shards[p.shard()]
 	r := s.root
 	for d := shardBits; r.isBranch(); d++ {
+		if s.away(r) {
+			if s, r, err = s.look(r, d, p); err != nil {
+				return Leaf{}, false, err
+			}
+		}
 		r = s.branches[r-1].child[p.bit(d)]
 	}
-	if r == 0 || s.leaf(r).Account != account {
-		return Leaf{}, false
+	if r == 0 || s.leaf(r).Account != *account {
+		return Leaf{}, false, nil
 	}
-	return *s.leaf(r), true
+	return *s.leaf(r), true, nil
 }
 
 // Update applies the changes in one pass and returns the new root. Their
@@ -80,20 +90,20 @@ func workersFor(n int) int {
 
 func (t *Tree) update(changes []Change, workers int) Hash {
 	b := sortIntoShards(len(changes), workers, func(i int) *[32]byte { return &changes[i].Leaf.Account })
-	var dirty [2 * shardCount]bool
+	var fresh [2 * shardCount]bool
 	fan(workers, shardCount, func(i int) {
 		s := &t.shards[i]
 		root, changed := s.update(s.root, shardBits, b.ordered(i), changes, false)
 		if changed {
 			s.root = root
 			t.top[shardCount+i] = s.subtree(root)
-			dirty[shardCount+i] = true
+			fresh[shardCount+i] = true
 		}
 	})
 	for i := shardCount - 1; i > 0; i-- {
-		if dirty[2*i] || dirty[2*i+1] {
+		if fresh[2*i] || fresh[2*i+1] {
 			t.top[i] = join(&t.top[2*i], &t.top[2*i+1])
-			dirty[i] = true
+			fresh[i] = true
 		}
 	}
 	return t.Root()
