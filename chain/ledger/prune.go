@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -162,6 +163,9 @@ func (b *batch) deleteBody(e *entry) error {
 func (l *Ledger) compact() error {
 	if l.cfg.Dir == "" {
 		return nil
+	}
+	if err := damagedTables(context.Background(), l.cfg.Dir); err != nil {
+		return err
 	}
 	reopen := func(c Config) error {
 		if err := l.db.Close(); err != nil { // puts the memtable into a table

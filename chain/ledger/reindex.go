@@ -43,6 +43,9 @@ func Reindex(ctx context.Context, cfg Config, progress func(stage string, done, 
 	if err := r.cfg.defaults(); err != nil {
 		return r.out, err
 	}
+	if err := damagedTables(ctx, cfg.Dir); err != nil { // dropping records would lose others
+		return r.out, err
+	}
 	if err := r.drop(); err != nil {
 		return r.out, err
 	}

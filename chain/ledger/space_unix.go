@@ -3,6 +3,7 @@
 package ledger
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -28,4 +29,14 @@ func diskBytes(dir string) (sum uint64) {
 		}
 	}
 	return sum
+}
+
+// lockHeld reports whether another process has the store open: Badger holds a lock on its directory (dir_unix.go).
+func lockHeld(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close() // lets go of the lock
+	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
