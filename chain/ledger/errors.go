@@ -17,6 +17,7 @@ var (
 	ErrNewerSchema  = errors.New("the ledger was written by a newer program")
 	ErrCorrupt      = errors.New("the ledger on disk is damaged")
 	ErrNoLedger     = errors.New("there is no ledger here")
+	ErrNoAccess     = errors.New("the ledger's files can't be used")
 	ErrClosed       = errors.New("the ledger is closed")
 
 	// ErrInvalidAncestor: the header keeps the rules but it or an ancestor is known to be invalid. Nobody's fault.

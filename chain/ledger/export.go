@@ -29,7 +29,7 @@ var ErrExport = errors.New("not a whole quipu chain export")
 
 // Export writes the validated best chain of a stopped node's ledger. cfg.Genesis may be nil. See Ledger.Export.
 func Export(ctx context.Context, cfg Config, w io.Writer, progress func(done, total uint64)) error {
-	l, err := openStopped(cfg)
+	l, err := openToLook(cfg)
 	if err != nil {
 		return err
 	}

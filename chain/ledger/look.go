@@ -13,7 +13,7 @@ type Look struct {
 // LookInto opens a stopped node's ledger, without writing anything of ours, and says what it holds. cfg.Genesis may
 // be nil. Nothing is checked but that it can be read; see Verify.
 func LookInto(cfg Config) (Look, error) {
-	l, err := openStopped(cfg)
+	l, err := openToLook(cfg)
 	if err != nil {
 		return Look{}, err
 	}
@@ -21,7 +21,6 @@ func LookInto(cfg Config) (Look, error) {
 	if err := l.db.View(l.loadAccounts); err != nil {
 		return Look{}, err
 	}
-	l.journal = journal{} // Close has nothing to write then
 	best := l.index.heaviest()
 	out := Look{Stats: l.Stats(), Genesis: l.g, Tip: l.tip, Issued: l.record.issued, Burned: l.record.burned}
 	if best != nil {

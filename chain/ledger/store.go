@@ -34,6 +34,7 @@ type Config struct {
 	Checkpoints map[uint64]chain.BlockID
 	Log         *slog.Logger // Badger's warnings and errors; nil is silent
 
+	readOnly    bool   // tools that only look: Badger's files stay as they are, unless it has a crash to mend
 	afterCommit func() // tests: called after each committed transaction
 	levelZero   int    // tables that Badger gathers before it compacts them; 0 is its default
 	groupBlocks int    // tests: most blocks in one transaction; 0 is no limit but the store's
@@ -122,7 +123,10 @@ func openStore(c *Config, create bool) (*badger.DB, error) {
 			return nil, fmt.Errorf("making the ledger's directory: %w", err)
 		}
 	}
-	if err := c.checkSpace(); err != nil {
+	o := c.badger()
+	if c.readOnly && c.Dir != "" && !crashed(c.Dir) {
+		o = o.WithReadOnly(true)
+	} else if err := c.checkSpace(); err != nil {
 		return nil, err
 	}
 	if c.Dir != "" {
@@ -130,7 +134,6 @@ func openStore(c *Config, create bool) (*badger.DB, error) {
 			return nil, err
 		}
 	}
-	o := c.badger()
 	if left := leftMemTable(c.Dir); left > o.MemTableSize {
 		o.MemTableSize = left
 	}
@@ -141,9 +144,19 @@ func openStore(c *Config, create bool) (*badger.DB, error) {
 	case strings.Contains(err.Error(), "Cannot acquire directory lock"): // Badger wraps the cause as text only
 		return nil, locked(c.Dir)
 	case errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied"):
-		return nil, fmt.Errorf("opening the ledger in %s: no permission; run as the user who owns it", c.Dir)
+		return nil, fmt.Errorf("%w: %s may not be read and written by this user; run as the user who owns it", ErrNoAccess, c.Dir)
+	case strings.Contains(err.Error(), "read-only file system"):
+		return nil, fmt.Errorf("%w: %s is on a file system that is mounted read-only; mount it for writing or copy the directory", ErrNoAccess, c.Dir)
+	case strings.Contains(err.Error(), "too many open files"), strings.Contains(err.Error(), "no space left on device"), strings.Contains(err.Error(), "cannot allocate memory"):
+		return nil, fmt.Errorf("opening the ledger in %s: %w", c.Dir, err)
 	}
 	return nil, corrupt("%s does not open (%s)", c.Dir, strings.Join(strings.Fields(err.Error()), " "))
+}
+
+// crashed reports whether the last run ended without closing: a memtable's log is left.
+func crashed(dir string) bool {
+	logs, _ := filepath.Glob(filepath.Join(dir, "*.mem"))
+	return len(logs) > 0
 }
 
 // leftMemTable is the memtable size of a run that ended without closing: Badger makes its log twice as long. Replaying

@@ -74,7 +74,7 @@ func (c *Config) inspect() error {
 		return nil
 	}
 	// A crash while the MANIFEST grows leaves a memtable's log behind, with all that the tables it doesn't name yet hold.
-	if logs, _ := filepath.Glob(filepath.Join(c.Dir, "*.mem")); len(logs) == 0 {
+	if !crashed(c.Dir) {
 		return corrupt("%s ends in the middle of a record and names %d of %d tables; nothing was touched", manifest, len(m.Tables), len(files))
 	}
 	return c.keepTorn(manifest, unnamed)

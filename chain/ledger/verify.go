@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -33,7 +34,7 @@ type Report struct {
 //
 // An error that wraps ErrCorrupt names the first thing that differs.
 func Verify(ctx context.Context, cfg Config, from uint64, progress func(done, total uint64)) (Report, error) {
-	l, err := openStopped(cfg)
+	l, err := openToLook(cfg)
 	if err != nil {
 		return Report{}, err
 	}
@@ -64,6 +65,18 @@ func openStopped(cfg Config) (*Ledger, error) {
 	}
 	return open(cfg, false)
 }
+
+// openToLook is openStopped for tools that write nothing: it works on a full disk too, unless a crash is to be mended.
+func openToLook(cfg Config) (*Ledger, error) {
+	cfg.readOnly = true
+	l, err := openStopped(cfg)
+	if err == nil {
+		l.broken = errReadOnly
+	}
+	return l, err
+}
+
+var errReadOnly = errors.New("the ledger was opened to look only")
 
 type replay struct {
 	l      *Ledger

@@ -20,7 +20,7 @@ const exitCodesHelp = `Exit codes
   9    already running: another process holds the data directory or the port
   10   a check failed
   11   disk space low: nothing was written, make room and start again
-  12   data directory or wallet file unusable: another network's, written by a newer program, or damaged
+  12   data directory or wallet file unusable: another network's, written by a newer program, damaged, or not ours to write
   130  interrupted
 
 "go run" turns every code but 0 into 1: build the binary for scripts.
