@@ -47,7 +47,7 @@ func (l *Ledger) Add(blocks []chain.CheckedBlock) (Result, error) {
 		if n := len(b.Body()); n != int(e.bodySize) {
 			return res, fmt.Errorf("block %d (%s): a checked body of %d bytes, its header says %d", e.height, e.id, n, e.bodySize)
 		}
-		if !e.body && !e.bad && seen[e.id] == nil && !l.isPruned(e) {
+		if !e.body && !e.bad && seen[e.id] == nil && (l.refetch || !l.isPruned(e)) {
 			seen[e.id] = b
 			fresh = append(fresh, b)
 		}
@@ -55,6 +55,9 @@ func (l *Ledger) Add(blocks []chain.CheckedBlock) (Result, error) {
 	start := time.Now()
 	linked, err := l.storeBodies(fresh)
 	lap(&start, &l.times.Bodies)
+	if err == nil && l.refetch {
+		err = l.refetched()
+	}
 	if err != nil {
 		l.unsettled = true
 		return res, err
@@ -78,6 +81,10 @@ func (l *Ledger) storeBodies(blocks []*chain.CheckedBlock) (linked []*entry, err
 			return err
 		}
 		for i, e := range pending {
+			if e.linked { // it was pruned and has come back
+				e.body = true
+				continue
+			}
 			linked = append(linked, l.index.hold(e, seqs[i])...)
 		}
 		b, pending, seqs = nil, nil, nil
@@ -103,11 +110,15 @@ func (l *Ledger) storeBodies(blocks []*chain.CheckedBlock) (linked []*entry, err
 		if err := putPieces(b.set, idKey(keyBody, e.id), body); err != nil {
 			return linked, err
 		}
-		l.arrivals++
-		if err := b.set(idKey(keySeq, e.id), le.AppendUint64(nil, l.arrivals)); err != nil {
+		seq := e.seq
+		if !e.linked {
+			l.arrivals++
+			seq = l.arrivals
+		}
+		if err := b.set(idKey(keySeq, e.id), le.AppendUint64(nil, seq)); err != nil {
 			return linked, err
 		}
-		pending, seqs = append(pending, e), append(seqs, l.arrivals)
+		pending, seqs = append(pending, e), append(seqs, seq)
 	}
 	return linked, flush()
 }
@@ -163,7 +174,17 @@ func (l *Ledger) condemn(res *Result, e *entry, reason error) error {
 // settle moves the tip until no complete valid branch is ahead of it. linked are entries that became linked since
 // it last ran to its end; known are blocks at hand, others are read from disk. res may be nil.
 func (l *Ledger) settle(res *Result, linked []*entry, known map[chain.BlockID]*chain.CheckedBlock) error {
+	if l.over != nil { // Step moves the tip
+		l.unsettled = true
+		return l.chooseHeader()
+	}
 	m := mover{l: l, known: known, record: res != nil}
+	return m.run(res, linked)
+}
+
+// run is settle, with disk and memory equal after it unless the store failed.
+func (m *mover) run(res *Result, linked []*entry) error {
+	l := m.l
 	err := m.settle(res, linked)
 	if m.g != nil && l.broken == nil { // whole units before an error that isn't the store's: keep disk and memory equal
 		if e := m.flush(); err == nil {
@@ -185,7 +206,9 @@ type mover struct {
 	known  map[chain.BlockID]*chain.CheckedBlock
 	record bool
 	net    chain.Change
-	g      *group // the transaction in the making, nil if none
+	g      *group      // the transaction in the making, nil if none
+	more   func() bool // asked before each block; false ends the walk where it is. nil goes on
+	paused bool
 }
 
 func (m *mover) settle(res *Result, linked []*entry) error {
@@ -197,6 +220,7 @@ func (m *mover) settle(res *Result, linked []*entry) error {
 	l.unsettled = true // until this ends well
 	for {
 		target, deep := m.choose(candidates)
+		l.deep = deep
 		if res != nil {
 			res.Deep = deep
 		}
@@ -208,17 +232,27 @@ func (m *mover) settle(res *Result, linked []*entry) error {
 				return err
 			}
 			l.unsettled = deep != nil
+			l.refetch = l.refetch && deep != nil
+			if err := l.arrive(); err != nil {
+				return err
+			}
 			if err := l.pruneUndo(); err != nil {
 				return err
 			}
 			if err := l.pruneBodies(); err != nil {
 				return err
 			}
-			return l.writeBehind(false)
+			if err := l.writeBehind(false); err != nil {
+				return err
+			}
+			return l.indexHistory()
 		}
 		bad, err := m.walk(target)
 		if err != nil {
 			return err
+		}
+		if m.paused {
+			return m.pause()
 		}
 		if bad != nil { // the way to target is closed; whatever was left for it counts again
 			if err := l.condemn(res, bad.entry, bad.err); err != nil {
@@ -277,6 +311,9 @@ func (m *mover) walk(target *entry) (*failed, error) {
 		if err := l.stepped(); err != nil {
 			return nil, err
 		}
+		if m.stop() {
+			return nil, nil
+		}
 		if err := m.revert(); err != nil {
 			return nil, err
 		}
@@ -289,6 +326,9 @@ func (m *mover) walk(target *entry) (*failed, error) {
 	}
 	for i := len(way) - 1; i >= 0; i-- {
 		err := l.stepped()
+		if err == nil && m.stop() {
+			return nil, nil
+		}
 		if err == nil {
 			err = m.apply(way[i])
 		}
@@ -301,6 +341,12 @@ func (m *mover) walk(target *entry) (*failed, error) {
 		}
 	}
 	return nil, nil
+}
+
+// stop reports whether the walk is to end here.
+func (m *mover) stop() bool {
+	m.paused = m.paused || m.more != nil && !m.more()
+	return m.paused
 }
 
 // block is e's checked block: at hand, or read back from disk.
@@ -323,7 +369,7 @@ func (m *mover) block(txn *badger.Txn, e *entry, h *chain.Header) (*chain.Checke
 // abandoned branch must be left as it was entered.
 func (l *Ledger) pruneUndo() error {
 	keep := uint64(l.cfg.UndoKeep)
-	if l.record.height < l.record.undoFrom+keep+keep/64 { // in steps, not at every block
+	if l.record.height < l.record.undoFrom+keep+keep/64 || l.over != nil && l.record.undoFrom > l.over.fork { // in steps, not at every block
 		return nil
 	}
 	b, err := l.begin()
@@ -332,7 +378,7 @@ func (l *Ledger) pruneUndo() error {
 	}
 	defer func() { b.discard() }()
 	r := l.record
-	for r.height >= r.undoFrom+keep {
+	for r.height >= r.undoFrom+keep && (l.over == nil || r.undoFrom <= l.over.fork) {
 		prefix := heightKey(keyUndo, r.undoFrom)
 		u, err := getUndo(b.txn, r.undoFrom, l.g.BodyLimit)
 		if err != nil {

@@ -20,10 +20,11 @@ import (
 //	'i' id                        why the block is invalid, text
 //	'n' height u32                id of the block there on the validated best chain
 //	'u' height u32 ‖ piece u16    undo of the block there
-//	'a' account                   balance u64 | nonce u64; both 0 where undo removed the account. Accounts of genesis
-//	                              that nothing changed have no record
+//	'p' path u64 ‖ depth u8       a page of the tree of accounts (statetree.PageKey); those are whole that can be reached
+//	                              from the one at the top, and if that is missing the accounts are those of genesis
 //	'j' sequence u64 ‖ piece u16  journal of accounts, see journal.go; the m record journal says where it begins
 //	't' txid                      height u32 | index u32 | offset u32 | length u32, on the validated best chain
+//	'x' account ‖ height u32, 'y' batch u32   account history index, see history.go
 //
 // Reverts and undo's pruning delete records to save room; nothing depends on a deletion having happened.
 const (
@@ -34,13 +35,15 @@ const (
 	keyInvalid = 'i'
 	keyMain    = 'n'
 	keyUndo    = 'u'
-	keyAccount = 'a'
+	keyPage    = 'p'
 	keyTx      = 't'
 	keyJournal = 'j'
+	keyHistory = 'x'
+	keyBatch   = 'y'
 )
 
 const (
-	schema    = 2 // 1 had no journal and a record of every account
+	schema    = 3 // 1 and 2 had a record of every account
 	pieceSize = 512 << 10
 	maxReason = 512 // bytes of an invalid mark
 )
@@ -201,28 +204,32 @@ func decodeHeaderRecord(id chain.BlockID, b []byte) (headerRecord, error) {
 	return r, nil
 }
 
-// tipRecord: id 32 | height u64 | issued u64 | burned u64 | undo from u64.
+// tipRecord: id 32 | height u64 | issued u64 | burned u64 | undo from u64 | accounts u64.
 type tipRecord struct {
 	id             chain.BlockID
 	height         uint64
 	issued, burned uint64 // Σ over blocks 1..height, knots
 	undoFrom       uint64 // undo is kept of heights undoFrom..height
+	accounts       uint64 // that exist
 }
 
 func (t *tipRecord) encode() []byte {
-	b := append(make([]byte, 0, 64), t.id[:]...)
+	b := append(make([]byte, 0, tipSize), t.id[:]...)
 	b = le.AppendUint64(b, t.height)
 	b = le.AppendUint64(b, t.issued)
 	b = le.AppendUint64(b, t.burned)
-	return le.AppendUint64(b, t.undoFrom)
+	return le.AppendUint64(le.AppendUint64(b, t.undoFrom), t.accounts)
 }
 
+const tipSize = 72
+
 func decodeTip(b []byte) (t tipRecord, err error) {
-	if len(b) != 64 {
-		return t, corrupt("the tip record has %d bytes, want 64", len(b))
+	if len(b) != tipSize {
+		return t, corrupt("the tip record has %d bytes, want %d", len(b), tipSize)
 	}
 	t.id = chain.BlockID(b)
 	t.height, t.issued, t.burned, t.undoFrom = le.Uint64(b[32:]), le.Uint64(b[40:]), le.Uint64(b[48:]), le.Uint64(b[56:])
+	t.accounts = le.Uint64(b[64:])
 	return t, nil
 }
 
@@ -310,17 +317,6 @@ func getUndo(txn *badger.Txn, height uint64, bodyLimit uint32) ([]byte, error) {
 // transaction for senders and one miner.
 func maxUndo(bodyLimit uint32) int {
 	return 52 + 49*(int(bodyLimit)/chain.OutputSize+int(bodyLimit)/chain.TxMinSize+2)
-}
-
-func encodeAccount(s chain.AccountState) []byte {
-	return le.AppendUint64(le.AppendUint64(make([]byte, 0, 16), s.Balance), s.Nonce)
-}
-
-func decodeAccount(key, v []byte) (a chain.Account, s chain.AccountState, err error) {
-	if len(key) != 32 || len(v) != 16 {
-		return a, s, corrupt("account record %x has %d bytes", key, len(v))
-	}
-	return chain.Account(key), chain.AccountState{Balance: le.Uint64(v), Nonce: le.Uint64(v[8:])}, nil
 }
 
 // txRecord says where a transaction stands: offset and length are within the body.

@@ -15,6 +15,7 @@ var (
 	ErrLocked       = errors.New("the ledger is in use")
 	ErrWrongGenesis = errors.New("the ledger belongs to another network")
 	ErrNewerSchema  = errors.New("the ledger was written by a newer program")
+	ErrOlderSchema  = errors.New("the ledger was written by an older program")
 	ErrCorrupt      = errors.New("the ledger on disk is damaged")
 	ErrNoLedger     = errors.New("there is no ledger here")
 	ErrNoAccess     = errors.New("the ledger's files can't be used")
@@ -73,7 +74,15 @@ func wrongGenesis(dir string, has, want chain.NetworkID) error {
 		ErrWrongGenesis, dir, has, want)
 }
 
-func newerSchema(dir string, version []byte) error {
+// checkSchema refuses what this program doesn't read.
+func checkSchema(version []byte, dir string) error {
+	if len(version) == 4 && le.Uint32(version) == schema {
+		return nil
+	}
+	if len(version) == 4 && le.Uint32(version) < schema {
+		return fmt.Errorf("%w: %s has schema %d and this program writes %d; quipu chain reindex rebuilds it from the blocks it holds",
+			ErrOlderSchema, dir, le.Uint32(version), schema)
+	}
 	return fmt.Errorf("%w: %s has schema %x and this program knows %d; use the newer program, or remove the directory and sync again",
 		ErrNewerSchema, dir, version, schema)
 }

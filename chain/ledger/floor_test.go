@@ -45,8 +45,8 @@ func TestHeadersBelowTheFloorAreNotStored(t *testing.T) {
 	s.tip("m300")
 }
 
-// What Badger once brought back after a deletion (its issues 2278 and 2286) would do no harm: a reverted block's
-// account is overwritten, not deleted, and an index record is believed only if it leads to its transaction.
+// What Badger once brought back after a deletion (its issues 2278 and 2286) would do no harm: an index
+// record is believed only if it leads to its transaction.
 func TestNothingDependsOnDeletion(t *testing.T) {
 	s := newScene(t, onDisk(t))
 	carol := chaintest.NewKey("carol")
@@ -65,9 +65,6 @@ func TestNothingDependsOnDeletion(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := s.l.db.Update(func(txn *badger.Txn) error {
-		if kept, err := get(txn, idKey(keyAccount, carol.Account)); err != nil || kept == nil {
-			t.Errorf("the account that undo removed has no record (%v)", err)
-		}
 		return txn.Set(idKey(keyTx, id), old)
 	})
 	if err != nil {

@@ -95,7 +95,10 @@ func (m *mover) apply(e *entry) error {
 	}
 	start := time.Now()
 	txs := block.Txs()
-	base := l.accounts(chain.Touched(block.Header().Miner, txs))
+	base, err := l.fetch(chain.Touched(block.Header().Miner, txs))
+	if err != nil {
+		return err
+	}
 	u, err := l.g.Apply(block, base)
 	if err != nil {
 		return m.excuse(e, block, err)
@@ -108,10 +111,15 @@ func (m *mover) apply(e *entry) error {
 		return err
 	}
 	start = time.Now() // room may have committed
-	root := chain.Hash(l.tree.Update(forward(u.Changes)))
+	root, err := l.update(forward(u.Changes))
+	if err != nil {
+		return err
+	}
 	lap(&start, &l.times.Root)
 	if err := chain.CheckStateRoot(block.Header(), root); err != nil {
-		l.tree.Update(backward(u.Changes))
+		if _, err := l.update(backward(u.Changes)); err != nil {
+			return err
+		}
 		m.g.units--
 		return m.excuse(e, block, err)
 	}
@@ -119,6 +127,7 @@ func (m *mover) apply(e *entry) error {
 	record.id, record.height = e.id, uint64(e.height)
 	record.issued += u.Issued
 	record.burned += u.Burned
+	record.accounts += created(&u)
 	if err := m.writeApplied(e, block, undo); err != nil {
 		return err
 	}
@@ -195,19 +204,29 @@ func (m *mover) revert() error {
 		return corrupt("the undo of block %d takes back more than was ever issued or burned", e.height)
 	}
 	u := chain.Update{Block: block, Issued: undo.issued, Burned: undo.burned, Changes: make([]chain.AccountChange, len(undo.before))}
+	keys := make([]chain.Account, len(undo.before))
 	for i, b := range undo.before {
-		leaf, _ := l.tree.Get(b.account)
-		u.Changes[i] = chain.AccountChange{
-			Account: b.account, Before: b.state, Existed: b.existed,
-			After: chain.AccountState{Balance: leaf.Balance, Nonce: leaf.Nonce},
-		}
+		keys[i] = b.account
+	}
+	now, err := l.fetch(keys)
+	if err != nil {
+		return err
+	}
+	for i, b := range undo.before {
+		u.Changes[i] = chain.AccountChange{Account: b.account, Before: b.state, Existed: b.existed, After: now[b.account]}
 	}
 	txs := block.Txs()
 	if err := m.room(len(u.Changes), len(txs)+recordPieces(size)+2, len(txs)*49+256); err != nil {
 		return err
 	}
-	if root := chain.Hash(l.tree.Update(backward(u.Changes))); root != parent.Header.StateRoot {
-		l.tree.Update(forward(u.Changes))
+	root, err := l.update(backward(u.Changes))
+	if err != nil {
+		return err
+	}
+	if root != parent.Header.StateRoot {
+		if _, err := l.update(forward(u.Changes)); err != nil {
+			return err
+		}
 		m.g.units--
 		return corrupt("the undo of block %d (%s) doesn't lead to the state root of its parent", e.height, e.id)
 	}
@@ -218,9 +237,20 @@ func (m *mover) revert() error {
 	l.record.id, l.record.height = e.parent.id, uint64(e.parent.height)
 	l.record.issued -= u.Issued
 	l.record.burned -= u.Burned
+	l.record.accounts -= created(&u)
 	l.tip, l.main = parent, l.main[:len(l.main)-1]
 	m.noteReverted(u)
 	return nil
+}
+
+// created is how many accounts a block made.
+func created(u *chain.Update) (n uint64) {
+	for i := range u.Changes {
+		if !u.Changes[i].Existed {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *mover) writeReverted(e *entry, txs []chain.CheckedTx, undoSize int) error {

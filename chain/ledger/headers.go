@@ -29,10 +29,11 @@ const floorDepth = 144
 
 // workFloor is the work that a new header must exceed; 0 near block 0.
 func (l *Ledger) workFloor() (floor chain.Work) {
-	below := chain.BlockWork(l.tip.Header.Bits)
+	_, tip := l.reference()
+	below := chain.BlockWork(tip.Header.Bits)
 	below.Mul(&below, uint256.NewInt(floorDepth))
-	if below.Lt(&l.tip.Work) {
-		floor.Sub(&l.tip.Work, &below)
+	if below.Lt(&tip.Work) {
+		floor.Sub(&tip.Work, &below)
 	}
 	return floor
 }
@@ -294,7 +295,8 @@ type Want struct {
 // Wanted lists bodies not held, of branches with more work than the tip: heaviest branch first, ascending height,
 // each once. Of each branch sizes, each with 512 bytes for the asking, sum to at most maxBytes (its first body is
 // always there), so that a branch whose bodies nobody delivers hides no other; at most 2,048 bodies of each of at
-// most 8 branches.
+// most 8 branches. While StartOver waits for them, pruned bodies of the tip's chain are listed after, from the newest
+// down.
 func (l *Ledger) Wanted(maxBytes int) []Want {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -326,7 +328,8 @@ func (l *Ledger) wanted(maxBytes int) []*entry {
 	var out []*entry
 	reached := l.linkedHeight() // along BestHeader's chain: below, everything is held or listed
 	taken := map[*entry]bool{}
-	for i, head := range l.index.headsByWork(l.main.tip()) {
+	reference, _ := l.reference()
+	for i, head := range l.index.headsByWork(reference) {
 		if i == maxBranches {
 			break
 		}
@@ -361,6 +364,26 @@ func (l *Ledger) wanted(maxBytes int) []*entry {
 		}
 		for j := len(missing) - 1; j >= 0 && take(missing[j]); j-- {
 		}
+	}
+	if l.refetch {
+		out = l.wantPruned(out, maxBytes)
+	}
+	return out
+}
+
+// wantPruned adds what was pruned and is needed to start over, from the newest down.
+func (l *Ledger) wantPruned(out []*entry, maxBytes int) []*entry {
+	left := int64(maxBytes)
+	for h, n := l.pruned, 0; h > 0 && n < maxWanted; h-- {
+		e := l.main[h]
+		if e.body {
+			continue
+		}
+		if left -= int64(e.bodySize) + wantCost; left < 0 && n > 0 {
+			break
+		}
+		out = append(out, e)
+		n++
 	}
 	return out
 }

@@ -11,10 +11,10 @@ import (
 )
 
 // The journal makes a group durable with one value instead of one record an account: each group appends the accounts
-// it changed as they stand after it. Their records are written behind, many groups at once and each account once, in
-// transactions of their own; then the journal begins anew. What Open gives the tree is genesis, overwritten by the
-// records, overwritten by the journal in order. All of these are states, not differences, so records that are newer
-// than where the journal begins do no harm: whatever they hold, the journal holds as well.
+// it changed as they stand after it. The pages of their tree are written behind, many groups at once and each page once,
+// in transactions of their own; then the journal begins later. What Open gives the tree is the pages, overwritten by the
+// journal in order. Both are states, not differences, so pages that are newer than where the journal begins do no harm:
+// whatever they hold, the journal holds as well.
 //
 // A value: count × (account 32 | balance u64 | nonce u64), accounts ascending, both numbers 0 for an account that
 // undo removed.
@@ -22,12 +22,6 @@ type journal struct {
 	from, next uint64 // sequence numbers of the first value to be read and of the next to be written
 	accounts   int    // in these values, repeated ones counted again
 }
-
-// The journal is written out from so many accounts or values on: 14 MB, which Open reads in half a second.
-const (
-	journalAccounts = 300_000
-	journalValues   = 1024
-)
 
 func journalKey(seq uint64) []byte { return be.AppendUint64([]byte{keyJournal}, seq) }
 
@@ -89,96 +83,6 @@ func readJournal(txn *badger.Txn, f func([]statetree.Change) error) (j journal, 
 	}
 }
 
-// storedAccounts calls f with all that is stored of accounts, older before newer: genesis, records, journal.
-func (l *Ledger) storedAccounts(txn *badger.Txn, f func([]statetree.Change) error) (journal, error) {
-	const chunk = 1 << 14
-	changes := make([]statetree.Change, 0, chunk)
-	put := func(leaf statetree.Leaf) error {
-		if changes = append(changes, statetree.Change{Leaf: leaf}); len(changes) < chunk {
-			return nil
-		}
-		err := f(changes)
-		changes = changes[:0]
-		return err
-	}
-	for _, b := range l.g.Balances {
-		if err := put(statetree.Leaf{Account: b.Account, Balance: b.Balance}); err != nil {
-			return journal{}, err
-		}
-	}
-	if err := f(changes); err != nil {
-		return journal{}, err
-	}
-	changes = changes[:0] // no call names an account twice
-	err := each(txn, keyAccount, func(k, v []byte) error {
-		a, s, err := decodeAccount(k, v)
-		if err != nil {
-			return err
-		}
-		return put(statetree.Leaf{Account: a, Balance: s.Balance, Nonce: s.Nonce})
-	})
-	if err == nil {
-		err = f(changes)
-	}
-	if err != nil {
-		return journal{}, err
-	}
-	return readJournal(txn, f)
-}
-
-// writeBehind writes the records of the journal's accounts, if they are many or all is set, and begins it anew.
-func (l *Ledger) writeBehind(all bool) error {
-	j := l.journal
-	values := j.next - j.from
-	if values == 0 || !all && j.accounts < l.cfg.behind && values < journalValues {
-		return nil
-	}
-	touched := make(map[chain.Account]struct{}, min(j.accounts, l.tree.Len()+1))
-	err := l.db.View(func(txn *badger.Txn) error {
-		_, err := readJournal(txn, func(changes []statetree.Change) error {
-			for i := range changes {
-				touched[changes[i].Leaf.Account] = struct{}{}
-			}
-			return nil
-		})
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	w := spill{l: l}
-	defer w.close()
-	for a := range touched {
-		// An account that undo removed is written as zeros, which no account that exists has: a deletion that an
-		// engine forgot would bring the old balance back.
-		leaf, _ := l.tree.Get(a)
-		if err := w.set(idKey(keyAccount, a), encodeAccount(chain.AccountState{Balance: leaf.Balance, Nonce: leaf.Nonce})); err != nil {
-			return err
-		}
-	}
-	if err := w.set(metaJournal, le.AppendUint64(nil, j.next)); err != nil {
-		return err
-	}
-	if err := w.flush(); err != nil {
-		return err
-	}
-	l.journal = journal{from: j.next, next: j.next}
-	for seq := j.from; seq < j.next; seq++ { // what is left of them below the beginning is never read
-		for n := range recordPieces(statetree.LeafSize * j.accounts) {
-			key := pieceKey(journalKey(seq), n)
-			if found, err := has(l.db, key); err != nil {
-				return err
-			} else if !found {
-				break
-			}
-			if err := w.delete(key); err != nil {
-				return err
-			}
-		}
-	}
-	return w.flush()
-}
-
 func has(db *badger.DB, key []byte) (found bool, err error) {
 	err = db.View(func(txn *badger.Txn) error {
 		v, err := get(txn, key)
@@ -222,6 +126,20 @@ func (w *spill) delete(k []byte) error {
 		return err
 	}
 	return w.b.delete(k)
+}
+
+// forget deletes the pieces of a record, of which there are at most so many.
+func (w *spill) forget(prefix []byte, most int) error {
+	for n := range most {
+		key := pieceKey(prefix, n)
+		if found, err := has(w.l.db, key); err != nil || !found {
+			return err
+		}
+		if err := w.delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *spill) flush() error {

@@ -30,10 +30,15 @@ type Ledger struct {
 	tip     chain.State
 	best    chain.State
 	record  tipRecord
-	tree    *statetree.Tree // the accounts at tip
+	tree    *statetree.Paged // the accounts at tip; nil where a tool has no need of them
 	journal journal
+	behind  behind
 	times   Timings
-	pruned  uint64       // bodies of the best chain are gone up to this height
+	history history
+	pruned  uint64     // bodies of the best chain are gone up to this height
+	over    *startOver // the chain is applied anew from block 0: see startover.go
+	deep    *DeepReorgError
+	refetch bool         // pruned bodies are taken again
 	step    func() error // tools: called before each block is applied or reverted; an error ends the walk
 }
 
@@ -68,13 +73,18 @@ func open(cfg Config, create bool) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Ledger{cfg: cfg, g: cfg.Genesis, db: db, index: newIndex(), tree: statetree.New()}
+	l := &Ledger{cfg: cfg, g: cfg.Genesis, db: db, index: newIndex()}
 	if err := l.ready(create); err != nil {
 		db.Close()
 		return nil, err
 	}
 	l.cfg.Genesis = l.g
-	err = db.View(l.load)
+	if create {
+		err = l.resumeDrop()
+	}
+	if err == nil {
+		err = db.View(l.load)
+	}
 	if err == nil && create {
 		err = db.View(l.loadAccounts)
 	}
@@ -94,7 +104,7 @@ func (l *Ledger) Close() error {
 	}
 	l.closed = true
 	var err error
-	if l.broken == nil {
+	if l.broken == nil && l.tree != nil {
 		err = l.writeBehind(true) // the next Open has less to read; nothing is lost where this fails
 		l.broken = ErrClosed
 	}
@@ -136,17 +146,11 @@ func (l *Ledger) Supply() (issued, burned uint64) {
 func (l *Ledger) Accounts(keys []chain.Account) (tip chain.State, accs chain.Accounts, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.tip, l.accounts(keys), l.usable()
-}
-
-func (l *Ledger) accounts(keys []chain.Account) chain.Accounts {
-	accs := make(chain.Accounts, len(keys))
-	for _, a := range keys {
-		if leaf, ok := l.tree.Get(a); ok {
-			accs[a] = chain.AccountState{Balance: leaf.Balance, Nonce: leaf.Nonce}
-		}
+	if err := l.usable(); err != nil {
+		return l.tip, nil, err
 	}
-	return accs
+	accs, err = l.accounts(keys)
+	return l.tip, accs, err
 }
 
 // Preview is the state root if these changes were applied to the tip, for the header of a block being made. Only
@@ -160,15 +164,24 @@ func (l *Ledger) Preview(h *chain.Header, changes []chain.AccountChange) (chain.
 	if h.Parent != l.tip.ID {
 		return chain.Hash{}, fmt.Errorf("block %d: %w", h.Height, ErrStale)
 	}
-	back := make([]statetree.Change, len(changes))
+	keys := make([]chain.Account, len(changes))
 	for i := range changes {
-		leaf, ok := l.tree.Get(changes[i].Account)
-		back[i] = statetree.Change{Leaf: leaf, Delete: !ok}
-		back[i].Leaf.Account = changes[i].Account
+		keys[i] = changes[i].Account
 	}
-	root := l.tree.Update(forward(changes))
-	l.tree.Update(back)
-	return root, nil
+	before, err := l.fetch(keys)
+	if err != nil {
+		return chain.Hash{}, err
+	}
+	back := make([]statetree.Change, len(changes))
+	for i, a := range keys {
+		state, ok := before[a]
+		back[i] = statetree.Change{Leaf: statetree.Leaf{Account: a, Balance: state.Balance, Nonce: state.Nonce}, Delete: !ok}
+	}
+	root, err := l.update(forward(changes))
+	if err == nil {
+		_, err = l.update(back)
+	}
+	return root, err
 }
 
 // Prove proves what the tip's state root says about an account: its leaf, or that it doesn't exist.
@@ -178,8 +191,13 @@ func (l *Ledger) Prove(a chain.Account) (tip chain.State, p statetree.Proof, lea
 	if err := l.usable(); err != nil {
 		return tip, p, leaf, false, err
 	}
-	leaf, present = l.tree.Get(a)
-	return l.tip, l.tree.Prove(a), leaf, present, nil
+	if leaf, present, err = l.tree.Get(a); err == nil {
+		p, err = l.tree.Prove(a)
+	}
+	if err != nil {
+		return tip, p, leaf, false, damagedPage(err)
+	}
+	return l.tip, p, leaf, present, nil
 }
 
 // BlockInfo is what is known about a block.
@@ -312,7 +330,7 @@ func (l *Ledger) Stats() Stats {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s := Stats{
-		Headers: len(l.index.byID), Accounts: l.tree.Len(), NeedBytes: l.cfg.needSpace(), Pruned: l.pruned,
+		Headers: len(l.index.byID), Accounts: int(l.record.accounts), NeedBytes: l.cfg.needSpace(), Pruned: l.pruned,
 		Height: l.tip.Header.Height, BestHeight: l.best.Header.Height,
 	}
 	for _, e := range l.index.byID {

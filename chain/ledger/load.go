@@ -6,7 +6,6 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"quipu/chain"
-	"quipu/chain/statetree"
 )
 
 // ready checks schema and genesis, or writes both into an empty store. The tip is written last and makes the ledger
@@ -29,8 +28,8 @@ func (l *Ledger) ready(create bool) error {
 			empty = !it.Valid()
 			return nil
 		}
-		if len(version) != 4 || le.Uint32(version) > schema {
-			return newerSchema(l.cfg.Dir, version)
+		if err := checkSchema(version, l.cfg.Dir); err != nil {
+			return err
 		}
 		if tip == nil && create {
 			return nil // an interrupted first start: everything is written again
@@ -49,27 +48,11 @@ func (l *Ledger) ready(create bool) error {
 		if l.g == nil {
 			l.g = stored
 		}
-		if create && le.Uint32(version) < schema { // what schema 1 holds is read the same way
-			return l.upgrade()
-		}
 		return nil
 	case !create:
 		return fmt.Errorf("%w: %s was made but never filled; start a node with it", ErrNoLedger, l.cfg.Dir)
 	}
 	return l.create()
-}
-
-// upgrade notes that from now on only programs that know this schema can open the store.
-func (l *Ledger) upgrade() error {
-	b, err := l.begin()
-	if err != nil {
-		return err
-	}
-	defer b.discard()
-	if err := b.set(metaSchema, le.AppendUint32(nil, schema)); err != nil {
-		return err
-	}
-	return b.commit()
 }
 
 // create writes block 0. The accounts of genesis are in the stored genesis alone.
@@ -104,7 +87,7 @@ func (l *Ledger) create() error {
 	}
 	s := l.g.State()
 	r := headerRecord{state: s, arrival: 0}
-	t := tipRecord{id: s.ID, undoFrom: 1}
+	t := l.tipAt0()
 	if err := put(idKey(keyHeader, s.ID), r.encode()); err != nil {
 		return err
 	}
@@ -115,6 +98,10 @@ func (l *Ledger) create() error {
 		return err
 	}
 	return b.commit()
+}
+
+func (l *Ledger) tipAt0() tipRecord {
+	return tipRecord{id: l.g.State().ID, undoFrom: 1, accounts: uint64(len(l.g.Balances))}
 }
 
 // load brings headers, marks and the tip into memory.
@@ -147,6 +134,12 @@ func (l *Ledger) load(txn *badger.Txn) error {
 		e.applied = true
 	}
 	if err := l.loadPruned(txn); err != nil {
+		return err
+	}
+	if err := l.loadStartOver(txn); err != nil {
+		return err
+	}
+	if err := l.loadHistory(txn); err != nil {
 		return err
 	}
 	l.holdCheckpoints()
@@ -242,29 +235,4 @@ func (l *Ledger) loadMarks(txn *badger.Txn) error {
 		l.index.condemn(l.index.byID[chain.BlockID(k)], string(v[:min(len(v), maxReason)]))
 		return nil
 	})
-}
-
-// loadAccounts brings up the tree and compares it with the tip.
-func (l *Ledger) loadAccounts(txn *badger.Txn) error {
-	sum := uint64(0)
-	j, err := l.storedAccounts(txn, func(changes []statetree.Change) error {
-		for i := range changes {
-			leaf := &changes[i].Leaf
-			before, _ := l.tree.Get(leaf.Account)
-			sum += leaf.Balance - before.Balance
-		}
-		l.tree.Update(changes)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if root := chain.Hash(l.tree.Root()); root != l.tip.Header.StateRoot {
-		return corrupt("the accounts give state root %s and block %d says %s", root, l.record.height, l.tip.Header.StateRoot)
-	}
-	if want := l.g.Supply() + l.record.issued - l.record.burned; sum != want {
-		return corrupt("the balances sum to %d knots and genesis + issued − burned is %d", sum, want)
-	}
-	l.journal = j // last: a store that is damaged is closed without writing the journal's accounts over its records
-	return nil
 }

@@ -5,6 +5,7 @@ import "quipu/chain"
 // Look is what a stopped node's ledger holds.
 type Look struct {
 	Stats
+	History        HistoryInfo
 	Genesis        *chain.Genesis
 	Tip            chain.State
 	Issued, Burned uint64 // knots
@@ -21,8 +22,9 @@ func LookInto(cfg Config) (Look, error) {
 	if err := l.db.View(l.loadAccounts); err != nil {
 		return Look{}, err
 	}
+	l.tree = nil // Close has nothing to write then
 	best := l.index.heaviest()
-	out := Look{Stats: l.Stats(), Genesis: l.g, Tip: l.tip, Issued: l.record.issued, Burned: l.record.burned}
+	out := Look{Stats: l.Stats(), History: l.historyInfo(), Genesis: l.g, Tip: l.tip, Issued: l.record.issued, Burned: l.record.burned}
 	if best != nil {
 		out.BestHeight = max(out.Height, uint64(best.height))
 	}

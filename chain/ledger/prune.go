@@ -81,10 +81,10 @@ func prunedError(height uint64, what string) error {
 // best chain there and are lighter. It never touches a block that can be reverted.
 func (l *Ledger) pruneBodies() error {
 	keep := uint64(l.cfg.Prune)
-	if keep == 0 || l.record.height < l.pruned+keep+max(1, keep/64) {
+	if keep == 0 || l.over != nil || l.deep != nil || l.record.height < l.pruned+keep+max(1, keep/64) {
 		return nil
 	}
-	to := min(l.record.height-keep, l.record.undoFrom-1)
+	to := l.prunable(min(l.record.height-keep, l.record.undoFrom-1))
 	for l.pruned < to {
 		if err := l.pruneSome(to); err != nil {
 			return err

@@ -3,19 +3,17 @@ package ledger
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/dgraph-io/badger/v4"
 
 	"quipu/chain"
-	"quipu/chain/statetree"
 )
 
 // metaReindex is there while derived records are being dropped: what is stored is no ledger until they are.
 var metaReindex = []byte("mreindex")
 
 // derived are the kinds of record that replaying bodies gives.
-var derived = []byte{keyMain, keyUndo, keyAccount, keyTx, keyJournal}
+var derived = []byte{keyMain, keyUndo, keyPage, 'a', keyTx, keyJournal, keyHistory, keyBatch} // 'a': accounts in schema 1 and 2
 
 // Reindexed is what Reindex did.
 type Reindexed struct {
@@ -67,7 +65,7 @@ func (r *reindex) drop() error {
 		return err
 	}
 	defer db.Close()
-	l := &Ledger{cfg: r.cfg, g: r.cfg.Genesis, db: db, index: newIndex(), tree: statetree.New()}
+	l := &Ledger{cfg: r.cfg, g: r.cfg.Genesis, db: db, index: newIndex()}
 	var damaged []*entry
 	err = db.View(func(txn *badger.Txn) error {
 		if err := refusePruned(txn, "rebuild its records from bodies"); err != nil {
@@ -82,13 +80,12 @@ func (r *reindex) drop() error {
 		if v, err := get(txn, metaTip); err == nil && len(v) >= 32 {
 			r.goal = chain.BlockID(v)
 		}
+		if v, err := get(txn, metaHistory); err == nil && v != nil {
+			r.cfg.History = true // there was one: it is made anew
+		}
 		damaged, err = r.check(txn, l)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	next, err := nextJournal(db)
 	if err != nil {
 		return err
 	}
@@ -105,25 +102,7 @@ func (r *reindex) drop() error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	for _, kind := range derived {
-		if err := db.DropPrefix([]byte{kind}); err != nil {
-			return fmt.Errorf("dropping records: %w", err)
-		}
-	}
-	s := l.g.State()
-	t := tipRecord{id: s.ID, undoFrom: 1}
-	for _, kv := range [][2][]byte{
-		{metaSchema, le.AppendUint32(nil, schema)}, {metaJournal, le.AppendUint64(nil, next)},
-		{heightKey(keyMain, 0), s.ID[:]}, {metaTip, t.encode()},
-	} {
-		if err := w.set(kv[0], kv[1]); err != nil {
-			return err
-		}
-	}
-	if err := w.set(metaReindex, []byte{0}); err != nil { // in the same transaction: these few fit any
-		return err
-	}
-	return w.flush()
+	return l.toBlock0([2][]byte{metaReindex, {1}}, [2][]byte{metaReindex, {0}})
 }
 
 // check holds headers against their parents and bodies against their headers. It returns the blocks whose bodies

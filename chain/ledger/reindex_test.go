@@ -6,7 +6,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
-	"quipu/chain"
+	"quipu/chain/statetree"
 )
 
 // Each row damages what is derived; afterwards the ledger is again what its headers and bodies give.
@@ -42,15 +42,31 @@ func TestReindex(t *testing.T) {
 		"main index":        drop(keyMain),
 		"transaction index": drop(keyTx),
 		"undo":              drop(keyUndo),
-		"accounts":          drop(keyAccount, keyJournal),
+		"accounts":          drop(keyPage, keyJournal),
 		"all that goes":     drop(derived...),
 		"tip":               spoil(metaTip, 1, 2, 3),
 		"no tip":            func(_ *scene, txn *badger.Txn) error { return txn.Delete(metaTip) },
-		"account too many":  spoil(idKey(keyAccount, chain.Account{9}), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
-		"journal":           spoil(pieceKey(journalKey(2), 0), 1, 2, 3),
-		"journal's record":  spoil(metaJournal, 7),
-		"tail of journal":   spoil(pieceKey(journalKey(999), 0), make([]byte, 48)...),
-		"interrupted":       spoil(metaReindex, 1),
+		"top page":          spoil(pageRecord(statetree.PageKey{}), 2, 0, 0),
+		"schema 2": func(s *scene, txn *badger.Txn) error { // accounts in records of their own, a shorter tip
+			v, err := get(txn, metaTip)
+			if err == nil {
+				err = txn.Set(metaTip, v[:64])
+			}
+			if err == nil {
+				err = txn.Set(metaSchema, le.AppendUint32(nil, 2))
+			}
+			if err == nil {
+				err = txn.Set(idKey('a', s.bob.Account), make([]byte, 16))
+			}
+			if err == nil {
+				err = txn.Delete(pageRecord(statetree.PageKey{}))
+			}
+			return err
+		},
+		"journal":          spoil(pieceKey(journalKey(2), 0), 1, 2, 3),
+		"journal's record": spoil(metaJournal, 7),
+		"tail of journal":  spoil(pieceKey(journalKey(999), 0), make([]byte, 48)...),
+		"interrupted":      spoil(metaReindex, 1),
 	} {
 		s := *whole
 		s.t = t

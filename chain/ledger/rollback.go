@@ -121,10 +121,7 @@ func openTool(cfg Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = l.db.View(l.loadAccounts); err == nil {
-		err = l.upgrade()
-	}
-	if err != nil {
+	if err = l.db.View(l.loadAccounts); err != nil {
 		l.Close()
 		return nil, err
 	}
@@ -160,8 +157,8 @@ func storedGenesis(txn *badger.Txn, dir string) (*chain.Genesis, error) {
 	if version == nil {
 		return nil, fmt.Errorf("%w: %s holds no network", ErrNoLedger, dir)
 	}
-	if len(version) != 4 || le.Uint32(version) > schema {
-		return nil, newerSchema(dir, version)
+	if err := checkSchema(version, dir); err != nil && !errors.Is(err, ErrOlderSchema) { // genesis was always stored so
+		return nil, err
 	}
 	canonical, err := getRecord(txn, metaGenesis, maxGenesis)
 	if err == errIncomplete {

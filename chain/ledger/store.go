@@ -32,12 +32,15 @@ type Config struct {
 	Prune     int                              // bodies kept, counted from the tip; 0 keeps all, else at least UndoKeep
 	// Checkpoints name the only block that is followed at a height. Nothing of it is stored: it holds while it is given.
 	Checkpoints map[uint64]chain.BlockID
+	History     bool         // keep the account history index, see history.go
+	StateMemory int64        // bytes that accounts and hashes in memory may take; 0 means the constant of that name
 	Log         *slog.Logger // Badger's warnings and errors; nil is silent
 
 	readOnly    bool   // tools that only look: Badger's files stay as they are, unless it has a crash to mend
 	afterCommit func() // tests: called after each committed transaction
 	levelZero   int    // tables that Badger gathers before it compacts them; 0 is its default
 	groupBlocks int    // tests: most blocks in one transaction; 0 is no limit but the store's
+	historySpan int    // tests: blocks in a batch of the history index; 0 means historySpan
 	behind      int    // tests: accounts in the journal from which it is written out; 0 means journalAccounts
 }
 
@@ -77,8 +80,17 @@ func (c *Config) defaults() error {
 	if c.Prune < 0 || c.Prune > 0 && c.Prune < c.UndoKeep {
 		return fmt.Errorf("ledger: pruning to %d bodies, want at least %d, or 0 to keep all", c.Prune, c.UndoKeep)
 	}
+	if c.StateMemory == 0 {
+		c.StateMemory = StateMemory
+	}
+	if c.StateMemory < 1<<20 {
+		return fmt.Errorf("ledger: %d bytes of memory for accounts, want at least %d", c.StateMemory, 1<<20)
+	}
 	if c.behind == 0 {
 		c.behind = journalAccounts
+	}
+	if c.historySpan == 0 {
+		c.historySpan = historySpan
 	}
 	if c.FreeSpace == nil {
 		c.FreeSpace = statfs

@@ -67,7 +67,6 @@ func (s *scene) tamper(f func(txn *badger.Txn) error) {
 func TestInterruptedFirstStart(t *testing.T) {
 	s := newScene(t, onDisk(t))
 	s.tamper(func(txn *badger.Txn) error {
-		txn.Delete(idKey(keyAccount, s.bob.Account))
 		return txn.Delete(metaTip)
 	})
 	_, err := Verify(t.Context(), s.cfg, 0, nil)

@@ -98,7 +98,8 @@ func newReplay(l *Ledger, from uint64) *replay {
 		changes[i].Leaf = statetree.Leaf{Account: b.Account, Balance: b.Balance}
 	}
 	v.tree.Update(changes)
-	v.record = tipRecord{id: v.state.ID, undoFrom: l.record.undoFrom}
+	v.record = l.tipAt0()
+	v.record.undoFrom = l.record.undoFrom
 	return v
 }
 
@@ -194,6 +195,7 @@ func (v *replay) apply(txn *badger.Txn, b *chain.CheckedBlock) error {
 	r := &v.record
 	r.id, r.height = id, h.Height
 	r.issued += u.Issued
+	r.accounts += created(&u)
 	r.burned += u.Burned
 	if want := v.g.Supply() + r.issued - r.burned; v.sum != want {
 		return corrupt("after block %d the balances sum to %d knots, genesis + issued − burned is %d", h.Height, v.sum, want)
@@ -234,32 +236,28 @@ func (v *replay) compareTxs(txn *badger.Txn, b *chain.CheckedBlock) error {
 
 // compare holds what is stored against the end of the replay.
 func (v *replay) compare(txn *badger.Txn) error {
+	if err := v.l.verifyHistory(txn, 1); err != nil {
+		return err
+	}
 	if v.record != v.l.record {
 		return corrupt("the tip record says height %d, issued %d, burned %d; the replay gives %d, %d, %d",
 			v.l.record.height, v.l.record.issued, v.l.record.burned, v.record.height, v.record.issued, v.record.burned)
 	}
-	stored := statetree.New()
-	_, err := v.l.storedAccounts(txn, func(changes []statetree.Change) error {
-		stored.Update(changes)
-		return nil
-	})
-	if err != nil || stored.Root() == v.tree.Root() {
+	stored, _, err := v.l.openTree(txn, v.l.readPage(txn), v.l.cfg.StateMemory)
+	if err != nil {
 		return err
 	}
-	_, err = v.l.storedAccounts(txn, func(changes []statetree.Change) error { // which one it is
-		for i := range changes {
-			a := changes[i].Leaf.Account
-			kept, _ := stored.Get(a)
-			leaf, _ := v.tree.Get(a)
-			if kept.Balance != leaf.Balance || kept.Nonce != leaf.Nonce {
-				return corrupt("account %s is stored with balance %d and nonce %d, the replay gives %d and %d",
-					chain.Account(a), kept.Balance, kept.Nonce, leaf.Balance, leaf.Nonce)
-			}
+	n := uint64(0)
+	err = stored.Walk(func(leaf *statetree.Leaf) error {
+		n++
+		if kept, _ := v.tree.Get(leaf.Account); kept != *leaf {
+			return corrupt("account %s is stored with balance %d and nonce %d, the replay gives %d and %d",
+				chain.Account(leaf.Account), leaf.Balance, leaf.Nonce, kept.Balance, kept.Nonce)
 		}
 		return nil
 	})
-	if err == nil {
-		err = corrupt("%d accounts are stored and the replay gives %d", stored.Len(), v.tree.Len())
+	if err == nil && n != v.record.accounts {
+		err = corrupt("%d accounts are stored and the replay gives %d", n, v.record.accounts)
 	}
-	return err
+	return damagedPage(err)
 }
