@@ -37,6 +37,17 @@ func (p *Pool) Update(ch chain.Change, accs chain.Accounts, height uint64) (admi
 	return u.admitted()
 }
 
+// Clear forgets every transaction, for a chain that goes back to this height by another way than Update. Nothing is
+// remembered of them: they are offered again.
+func (p *Pool) Clear(height uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	empty := New(p.g, p.cfg)
+	p.height, p.accounts, p.byLeaf, p.byID = height, empty.accounts, empty.byLeaf, empty.byID
+	p.heads, p.tails, p.gaps, p.expiry = empty.heads, empty.tails, empty.gaps, empty.expiry
+	p.txs, p.bytes, p.gapBytes = 0, 0, 0
+}
+
 type update struct {
 	p        *Pool
 	height   uint64

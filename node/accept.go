@@ -26,6 +26,12 @@ const relayDepth = 144
 // stateless checks (no lock) → pool. One result an input; a RuleError is the sender's fault, all else nobody's.
 func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult {
 	out := make([]p2p.TxResult, len(raws))
+	if n.rebuilding.Load() {
+		for i := range out {
+			out[i].Err = errRebuilding
+		}
+		return out
+	}
 	var open []int // inputs still undecided
 	accounts := map[chain.Account]struct{}{}
 	txs := make([]chain.Tx, len(raws))
@@ -103,6 +109,11 @@ func (n *Node) admit(out []p2p.TxResult, index []int, raws [][]byte, keys []chai
 	}
 	n.mu.Lock()
 	tip, accs, err := n.ledger.Accounts(keys)
+	if n.rebuilding.Load() {
+		n.mu.Unlock()
+		refuse(out, at, errRebuilding)
+		return
+	}
 	if err != nil {
 		n.mu.Unlock()
 		n.ours(err)
@@ -129,6 +140,9 @@ func (n *Node) admit(out []p2p.TxResult, index []int, raws [][]byte, keys []chai
 		n.net.PublishTxs(promoted)
 	}
 }
+
+// known reports a transaction whose signature needs no second look: everything in the pool was verified.
+func (n *Node) known(leaf chain.LeafHash) bool { return n.verified.good(leaf) || n.pool.Has(leaf) }
 
 func refuse(out []p2p.TxResult, index []int, err error) []p2p.TxResult {
 	for _, i := range index {

@@ -77,6 +77,8 @@ func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) 
 	}
 	s.Sync.Peers = sync.Jobs
 	switch {
+	case n.rebuilding.Load():
+		s.Sync.State = "rebuilding"
 	case s.Sync.Behind > 2:
 		s.Sync.State = "bodies"
 	case sync.NetworkHeight > best.Header.Height+2:
@@ -97,8 +99,10 @@ func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) 
 
 func (a *api) hint(s *rpc.NodeStatus) string {
 	switch {
+	case a.n.rebuilding.Load():
+		return "a heavier chain is applied anew from block 0, which goes on by itself: watch it with quipu status"
 	case a.n.deep.Load() != nil:
-		return "this node can't follow the heaviest chain: stop it, move its data directory away, and start it again"
+		return "this node prepares to follow a heavier chain from block 0: watch it with quipu status"
 	case s.Peers.In+s.Peers.Out == 0 && len(a.n.cfg.Bootstrap) == 0:
 		return "no peers: start with --bootstrap MULTIADDR, or give others this node's address: " + reachable(s.Listen)
 	case s.Peers.In+s.Peers.Out == 0:
@@ -138,6 +142,9 @@ func (a *api) health() rpc.Health {
 	following := rpc.Check{Name: "heaviest chain", OK: true, Detail: "followed"}
 	if deep := n.deep.Load(); deep != nil {
 		following = rpc.Check{Name: "heaviest chain", Detail: deep.Error()}
+	}
+	if r := n.ledger.Rebuilding(); r != nil {
+		following = rpc.Check{Name: "heaviest chain", Detail: fmt.Sprintf("applied anew from block 0: %d of %d", r.Height, r.Goal)}
 	}
 	return rpc.Health{
 		Live: []rpc.Check{{Name: "process", OK: true}},

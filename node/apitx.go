@@ -21,6 +21,9 @@ func (a *api) txSubmit(_ context.Context, raws [][]byte) ([]rpc.Submitted, error
 	if tip, best := n.ledger.Tip().Header.Height, n.ledger.BestHeader().Header.Height; n.net.SyncState().Syncing && best > tip+nearTip {
 		return nil, rpc.Errorf(rpc.NameNotReady, "wait until quipu status says synced", "this node is %d blocks behind and can't judge transactions yet", best-tip)
 	}
+	if n.rebuilding.Load() {
+		return nil, rpc.Errorf(rpc.NameNotReady, "wait until quipu status says synced", "%v", errRebuilding)
+	}
 	out := make([]rpc.Submitted, len(raws))
 	var fresh [][]byte
 	for i, res := range n.AcceptTxs(raws) {

@@ -32,9 +32,9 @@ func (n *Node) importIn(blocks []chain.Block, most int) error {
 		p.checked, p.errs = n.checker.Blocks(runtime.GOMAXPROCS(0), blocks)
 		return n.store(&p)
 	}
-	all := func(yield func(chain.Block, error) bool) {
+	all := func(yield func(HintedBlock, error) bool) {
 		for _, b := range blocks {
-			if !yield(b, nil) {
+			if !yield(HintedBlock{Block: b}, nil) {
 				return
 			}
 		}
@@ -136,10 +136,13 @@ func tooDeep(err error) bool {
 // deepReorg raises the alarm once for each branch that can't be followed, and keeps it for status and health.
 func (n *Node) deepReorg(deep *ledger.DeepReorgError) {
 	before := n.deep.Swap(deep)
+	if deep != nil {
+		n.overdueNow()
+	}
 	if deep == nil || before != nil && before.Fork == deep.Fork {
 		return
 	}
-	n.log.Error("this node can't follow the heaviest chain", "err", deep)
+	n.log.Error("the heaviest chain leaves ours below what can be undone", "err", deep)
 	n.events.add(rpc.Event{Kind: "node.alarm", ID: deep.ID.String(), Height: deep.Height, Reason: deep.Error()})
 }
 

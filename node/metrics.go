@@ -21,6 +21,7 @@ type metrics struct {
 	reorgs        prometheus.Counter
 	reorgDepth    prometheus.Gauge
 	reorgAlarms   prometheus.Counter
+	startOvers    prometheus.Counter
 	offCheckpoint prometheus.Counter
 	banned        *prometheus.CounterVec
 }
@@ -42,6 +43,7 @@ func newMetrics(n *Node) *metrics {
 	m.mined = counter("quipu_blocks_mined_total", "Blocks this node made.")
 	m.reorgs = counter("quipu_chain_reorgs_total", "Reorganisations of the best chain.")
 	m.reorgAlarms = counter("quipu_chain_reorg_alarms_total", "Reorganisations that reverted 6 blocks or more.")
+	m.startOvers = counter("quipu_chain_start_overs_total", "Times the chain was applied anew from block 0, since a heavier one left it below the undo.")
 	m.offCheckpoint = counter("quipu_chain_off_checkpoint_total", "Headers refused because another block is the checkpoint at their height.")
 	m.reorgDepth = prometheus.NewGauge(prometheus.GaugeOpts{Name: "quipu_chain_reorg_depth_blocks", Help: "Blocks reverted by the last reorg."})
 	m.rejectedTxs = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_tx_rejected_total", Help: "Transactions that broke a rule."}, []string{"reason"})
@@ -51,6 +53,12 @@ func newMetrics(n *Node) *metrics {
 	gauge("quipu_chain_height", "Height of the validated tip.", func() float64 { return float64(n.ledger.Tip().Header.Height) })
 	gauge("quipu_chain_best_header_height", "Height of the best header.", func() float64 { return float64(n.ledger.BestHeader().Header.Height) })
 	gauge("quipu_chain_pruned_height", "Bodies of the best chain are pruned up to this height.", func() float64 { return float64(n.ledger.Pruned()) })
+	gauge("quipu_chain_rebuild_goal_height", "Height to which the chain is being applied anew from block 0; 0 if it isn't.", func() float64 {
+		if r := n.ledger.Rebuilding(); r != nil {
+			return float64(r.Goal)
+		}
+		return 0
+	})
 	gauge("quipu_chain_tip_age_seconds", "Age of the tip by its own time.", func() float64 { return n.tipAge().Seconds() })
 	gauge("quipu_mempool_txs", "Pending transactions.", func() float64 { return float64(n.pool.Stats().Txs) })
 	gauge("quipu_mempool_bytes", "Bytes of pending and gapped transactions.", func() float64 { s := n.pool.Stats(); return float64(s.Bytes + s.GappedBytes) })

@@ -48,9 +48,13 @@ type Node struct {
 
 	hashes, hashRate, blocksMined atomic.Uint64 // the miner's: tried, tried in the last second, found
 
-	deep  atomic.Pointer[ledger.DeepReorgError] // a heavier chain that can't be followed, nil if none
-	fault chan error                            // one error that is ours and stops Run: a disk fault
-	quit  chan struct{}                         // one request to stop cleanly
+	deep       atomic.Pointer[ledger.DeepReorgError] // a heavier chain that undo doesn't reach, nil if none
+	overdue    chan struct{}                         // keepUp has something to do
+	rebuilding atomic.Bool                           // the chain is applied anew: see startover.go
+	aside      [][]byte                              // what the pool held before; mu guards it
+
+	fault chan error    // one error that is ours and stops Run: a disk fault
+	quit  chan struct{} // one request to stop cleanly
 }
 
 // New opens the data directory, the ledger, the pool, the network and the API's listener, in this order. On an
@@ -99,8 +103,9 @@ func Offline(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, g: cfg.Genesis, log: cfg.Log, started: time.Now(),
 		verified: newVerified(), inBlocks: newVerified(), events: newEvents(), fault: make(chan error, 1), quit: make(chan struct{}, 1),
+		overdue: make(chan struct{}, 1),
 	}
-	n.checker = n.g.NewChecker(cfg.keysRemembered(), n.verified.good)
+	n.checker = n.g.NewChecker(cfg.keysRemembered(), n.known)
 	n.tip.init()
 	if cfg.DataDir != "" {
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
@@ -117,6 +122,9 @@ func Offline(cfg Config) (*Node, error) {
 	}
 	n.pool = mempool.New(cfg.Genesis, mempool.Config{})
 	n.metrics = newMetrics(n)
+	if n.ledger.Rebuilding() != nil { // it was interrupted and goes on
+		n.putPoolAside()
+	}
 	return n, nil
 }
 
@@ -138,6 +146,8 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.api != nil {
 		g.Go(func() error { return n.api.run(ctx) })
 	}
+	g.Go(func() error { return n.keepUp(ctx) })
+	n.overdueNow()
 	if n.cfg.Mine {
 		g.Go(func() error { return n.mine(ctx) })
 	}

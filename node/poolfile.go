@@ -20,7 +20,7 @@ func (n *Node) savePool() {
 	if file == "" {
 		return
 	}
-	if err := writePool(file, n.pool.Dump()); err != nil {
+	if err := writePool(file, append(n.aside, n.pool.Dump()...)); err != nil {
 		n.log.Warn("the pool was not saved; its transactions come back from peers", "err", err)
 	}
 }
@@ -57,6 +57,10 @@ func (n *Node) loadPool() {
 	raws, err := readPool(io.LimitReader(f, maxPoolFile))
 	if err != nil {
 		n.log.Warn("the saved pool is damaged; what could be read is used", "err", err)
+	}
+	if n.rebuilding.Load() { // they are looked at when the chain has been applied anew
+		n.aside = append(n.aside, raws...)
+		return
 	}
 	taken := 0
 	for len(raws) > 0 {

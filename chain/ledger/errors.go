@@ -44,7 +44,7 @@ func (e *LowSpaceError) Error() string {
 	return fmt.Sprintf("%s has %d MiB free and the ledger needs %d MiB: make room and start again", e.Dir, e.Free>>20, e.Need>>20)
 }
 
-// DeepReorgError names a heavier complete branch that was not followed. It wraps ErrDeepReorg.
+// DeepReorgError names a heavier complete branch that was not followed: see Ledger.StartOver. It wraps ErrDeepReorg.
 type DeepReorgError struct {
 	ID           chain.BlockID // the branch's last complete block
 	Height, Fork uint64        // of that block, and where the branch leaves the chain followed here
@@ -53,7 +53,7 @@ type DeepReorgError struct {
 
 func (e *DeepReorgError) Unwrap() error { return ErrDeepReorg }
 func (e *DeepReorgError) Error() string {
-	return fmt.Sprintf("a heavier branch up to block %d (%s) leaves this chain at height %d, and blocks can be reverted down to %d only: sync again from an empty data directory",
+	return fmt.Sprintf("a heavier branch up to block %d (%s) leaves this chain at height %d, and blocks can be reverted down to %d only: the chain has to be applied anew from block 0",
 		e.Height, e.ID, e.Fork, e.UndoFrom)
 }
 
