@@ -10,9 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"runtime"
 	"slices"
-	"sync"
 
 	"quipu/chain"
 	"quipu/chain/bip340"
@@ -252,18 +250,4 @@ func (m *chainMaker) apply(b *chain.Block) error {
 	}
 	b.Header.StateRoot = m.tree.Update(changes)
 	return nil
-}
-
-// spread runs f(0..n−1) over the cores and returns when all are done.
-func spread(n int, f func(i int)) {
-	var all sync.WaitGroup
-	workers := runtime.GOMAXPROCS(0)
-	for w := range workers {
-		all.Go(func() {
-			for i := w; i < n; i += workers {
-				f(i)
-			}
-		})
-	}
-	all.Wait()
 }

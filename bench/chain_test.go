@@ -37,7 +37,7 @@ func TestChain(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := t.TempDir()
-		r, err := RunImport(t.Context(), file, dir, "")
+		r, err := RunImport(t.Context(), Run{File: file, Dir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +48,7 @@ func TestChain(t *testing.T) {
 		if err != nil || report.Signatures != uint64(c.Blocks*c.Txs) {
 			t.Errorf("%+v: verified %d signatures, %v", c, report.Signatures, err)
 		}
-		if _, err := RunImport(t.Context(), file, dir, ""); err == nil {
+		if _, err := RunImport(t.Context(), Run{File: file, Dir: dir}); err == nil {
 			t.Error("a directory that isn't empty was taken")
 		}
 	}

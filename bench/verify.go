@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"math/big"
 	"runtime"
 	"slices"
 	"sync"
@@ -181,21 +180,12 @@ func signMany(n, keys int) ([]bip340.Item, error) {
 	})
 }
 
-// withHints puts the even y of R beside each signature, as one who has verified it could.
+// withHints puts the even y of R beside each signature.
 func withHints(items []bip340.Item) []bip340.Item {
-	p, _ := new(big.Int).SetString("fffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f", 16)
-	exp := new(big.Int).Add(p, big.NewInt(1))
-	exp.Rsh(exp, 2)
-	out := slices.Clone(items)
-	for i := range out {
-		x := new(big.Int).SetBytes(out[i].Sig[:32])
-		y := new(big.Int).Exp(x, big.NewInt(3), p)
-		y.Add(y, big.NewInt(7)).Exp(y, exp, p)
-		if y.Bit(0) == 1 {
-			y.Sub(p, y)
-		}
-		out[i].RY = new([32]byte)
-		y.FillBytes(out[i].RY[:])
-	}
+	out, hints := slices.Clone(items), make([][32]byte, len(items))
+	spread(len(out), func(i int) {
+		hints[i] = evenY((*[32]byte)(out[i].Sig[:]))
+		out[i].RY = &hints[i]
+	})
 	return out
 }

@@ -40,7 +40,7 @@ func (c *Checker) Txs(raws [][]byte) (txs []CheckedTx, errs []error) {
 	v := verifier{keys: c.keys}
 	for i, raw := range raws {
 		if errs[i] = c.g.checkTx(&txs[i], raw, 0); errs[i] == nil {
-			v.add(&txs[i], i, c.known)
+			v.add(&txs[i], i, c.known, nil)
 		}
 	}
 	v.blame(runtime.GOMAXPROCS(0), errs)
@@ -71,13 +71,30 @@ type Unverified struct {
 	c       *Checker
 	checked []CheckedBlock
 	errs    []error
+	hints   [][]byte // by block; see Hint
 }
 
 // Decode is the first half of Blocks.
 func (c *Checker) Decode(workers int, blocks []Block) *Unverified {
-	u := &Unverified{c, make([]CheckedBlock, len(blocks)), make([]error, len(blocks))}
+	u := &Unverified{c: c, checked: make([]CheckedBlock, len(blocks)), errs: make([]error, len(blocks))}
 	parallel(workers, len(blocks), func(i int) { u.checked[i], u.errs[i] = c.g.checkBody(blocks[i]) })
 	return u
+}
+
+// HintSize is what one transaction's hint takes, in bytes.
+const HintSize = 32
+
+// Hint gives, for each block, what may stand beside its body: HintSize bytes a transaction, the even y, big-endian, of
+// the point whose x its signature begins with. A right one saves a square root, a wrong one or a list of another
+// length changes no verdict. Hints are no part of the format. They are read by Verify.
+func (u *Unverified) Hint(hints [][]byte) { u.hints = hints }
+
+// hint is the hint for transaction j of block i, nil if there is none.
+func (u *Unverified) hint(i, j int) *[HintSize]byte {
+	if i >= len(u.hints) || len(u.hints[i]) != HintSize*len(u.checked[i].txs) {
+		return nil
+	}
+	return (*[HintSize]byte)(u.hints[i][HintSize*j:])
 }
 
 // Verify is the second half of Blocks: signatures. It may be called once.
@@ -91,7 +108,7 @@ func (u *Unverified) Verify(workers int) (checked []CheckedBlock, errs []error) 
 	for i := range u.checked {
 		if u.errs[i] == nil {
 			for j := range u.checked[i].txs {
-				v.add(&u.checked[i].txs[j], i, u.c.known)
+				v.add(&u.checked[i].txs[j], i, u.c.known, u.hint(i, j))
 			}
 		}
 	}
@@ -241,11 +258,12 @@ func (v *verifier) grow(n int) {
 	v.items, v.of, v.slot = make([]bip340.Item, 0, n), make([]*CheckedTx, 0, n), make([]int, 0, n)
 }
 
-func (v *verifier) add(c *CheckedTx, slot int, known func(LeafHash) bool) {
+// add takes a transaction whose signature isn't known; hint may be nil.
+func (v *verifier) add(c *CheckedTx, slot int, known func(LeafHash) bool, hint *[HintSize]byte) {
 	if known != nil && known(c.leaf) {
 		return
 	}
-	v.items = append(v.items, bip340.Item{Pub: (*[32]byte)(&c.tx.From), Msg: c.id[:], Sig: &c.tx.Signature})
+	v.items = append(v.items, bip340.Item{Pub: (*[32]byte)(&c.tx.From), Msg: c.id[:], Sig: &c.tx.Signature, RY: hint})
 	v.of = append(v.of, c)
 	v.slot = append(v.slot, slot)
 }

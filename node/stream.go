@@ -23,6 +23,7 @@ const (
 
 type part struct {
 	blocks  []chain.Block
+	hints   [][]byte // by block
 	txs     int
 	bytes   int
 	checked []chain.CheckedBlock
@@ -39,11 +40,28 @@ func (p *part) fits(b *chain.Block) bool {
 	return len(p.blocks) == 0 || p.txs+int(b.Header.TxCount) <= partTxs && p.bytes+len(b.Body) <= partBytes
 }
 
+// HintedBlock is a block and what its sender may put beside it, see chain.Unverified.Hint: nil is none.
+type HintedBlock struct {
+	chain.Block
+	Hint []byte
+}
+
+// unhinted passes blocks on without hints.
+func unhinted(blocks iter.Seq2[chain.Block, error]) iter.Seq2[HintedBlock, error] {
+	return func(yield func(HintedBlock, error) bool) {
+		for b, err := range blocks {
+			if !yield(HintedBlock{Block: b}, err) {
+				return
+			}
+		}
+	}
+}
+
 // checkAhead makes the stateless checks of blocks in parts, each on one core and as many at once as there are cores,
 // and hands the parts to take in order, one at a time, while later ones are checked. It reads ahead no more than two
 // parts a core. It ends with the first error of blocks, take or ctx, and has then ended all it started. Parts before
 // the error have been taken.
-func (n *Node) checkAhead(ctx context.Context, blocks iter.Seq2[chain.Block, error], take func(*part) error) error {
+func (n *Node) checkAhead(ctx context.Context, blocks iter.Seq2[HintedBlock, error], take func(*part) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cores := runtime.GOMAXPROCS(0)
@@ -76,6 +94,7 @@ func (n *Node) checkAhead(ctx context.Context, blocks iter.Seq2[chain.Block, err
 				if ctx.Err() == nil {
 					start := time.Now()
 					decoded := n.checker.Decode(1, p.blocks)
+					decoded.Hint(p.hints)
 					n.stages.decode.add(start)
 					start = time.Now()
 					p.checked, p.errs = decoded.Verify(1)
@@ -108,7 +127,7 @@ func (n *Node) checkAhead(ctx context.Context, blocks iter.Seq2[chain.Block, err
 }
 
 // cut gathers blocks into parts and gives each to send, until send says no. It returns the error that ended blocks.
-func (n *Node) cut(blocks iter.Seq2[chain.Block, error], send func(*part) bool) error {
+func (n *Node) cut(blocks iter.Seq2[HintedBlock, error], send func(*part) bool) error {
 	p := &part{done: make(chan struct{})}
 	start := time.Now()
 	flush := func() bool {
@@ -125,10 +144,10 @@ func (n *Node) cut(blocks iter.Seq2[chain.Block, error], send func(*part) bool) 
 			flush()
 			return err
 		}
-		if !p.fits(&b) && !flush() {
+		if !p.fits(&b.Block) && !flush() {
 			return nil
 		}
-		p.blocks = append(p.blocks, b)
+		p.blocks, p.hints = append(p.blocks, b.Block), append(p.hints, b.Hint)
 		p.txs += int(b.Header.TxCount)
 		p.bytes += len(b.Body)
 		if p.full() && !flush() {
@@ -171,10 +190,15 @@ type Imported struct {
 // It ends at the first block that is refused (*InvalidBlockError), at an error of blocks, or when ctx ends, each time
 // with everything before it durable. Any other error is ours.
 func (n *Node) ImportStream(ctx context.Context, blocks iter.Seq2[chain.Block, error], progress func(Imported)) (Imported, error) {
+	return n.ImportHinted(ctx, unhinted(blocks), progress)
+}
+
+// ImportHinted is ImportStream for blocks with hints beside them.
+func (n *Node) ImportHinted(ctx context.Context, blocks iter.Seq2[HintedBlock, error], progress func(Imported)) (Imported, error) {
 	var done Imported
 	var read, known atomic.Uint64
 	before := n.ledger.Tip().Header.Height
-	fresh := func(yield func(chain.Block, error) bool) {
+	fresh := func(yield func(HintedBlock, error) bool) {
 		for b, err := range blocks {
 			if err == nil {
 				read.Add(1)

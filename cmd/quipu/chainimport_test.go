@@ -91,14 +91,18 @@ func TestBenchImport(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &d); err != nil {
 		t.Fatal(err)
 	}
-	if len(d.Runs) != 3 || d.Blocks != 4 || d.Txs != 120 || d.TxPerS <= 0 || d.PeakRSSMB <= 0 || d.Stages["verify"] <= 0 || d.Go == "" {
+	if len(d.Runs) != 3 || d.Blocks != 4 || d.Txs != 120 || d.TxPerS <= 0 || d.PeakRSSMB <= 0 || len(d.Stages) < 8 || d.Go == "" {
 		t.Errorf("%+v", d)
 	}
-	if !exists(profile) {
+	if !exists(profile) || !exists(profile+".open") {
 		t.Error("no profile")
 	}
 	if r := cli(t, append(line, "--runs", "1")...).want(t, 0); strings.Contains(r.err, "making ") || !strings.Contains(r.out, "transactions  ") {
 		t.Errorf("out: %s\nerr: %s", r.out, r.err)
+	}
+	r = cli(t, append(line, "--runs", "1", "--hints", "--cores", "1", "--json")...).want(t, 0, "hints")
+	if err := json.Unmarshal([]byte(r.out), &d); err != nil || !d.Hints || d.Using != 1 || d.Txs != 120 {
+		t.Errorf("%v: %+v", err, d)
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, "quipu-bench-*"))
 	if len(left) > 0 {
@@ -106,6 +110,7 @@ func TestBenchImport(t *testing.T) {
 	}
 	cli(t, "bench", "import", "--runs", "0").want(t, exitUsage)
 	cli(t, "bench", "import", "--accounts", "0").want(t, exitUsage)
+	cli(t, "bench", "import", "--cores", "-1").want(t, exitUsage, "--cores")
 	cli(t, "bench", "chain").want(t, exitUsage, "--out")
 	cli(t, "bench", "import", "--file", filepath.Join(dir, "none")).want(t, exitOther, "no such file")
 }
