@@ -197,6 +197,9 @@ func (n *Node) ImportStream(ctx context.Context, blocks iter.Seq2[chain.Block, e
 func (n *Node) ImportHinted(ctx context.Context, blocks iter.Seq2[HintedBlock, error], progress func(Imported)) (Imported, error) {
 	var done Imported
 	var read, known atomic.Uint64
+	if err := n.startOver(ctx); err != nil { // one that was interrupted
+		return done, err
+	}
 	before := n.ledger.Tip().Header.Height
 	fresh := func(yield func(HintedBlock, error) bool) {
 		for b, err := range blocks {
@@ -221,11 +224,11 @@ func (n *Node) ImportHinted(ctx context.Context, blocks iter.Seq2[HintedBlock, e
 		return err
 	})
 	done.Read, done.Known = read.Load(), known.Load()
+	if err == nil {
+		err = n.startOver(ctx) // these blocks may leave the chain below the undo
+	}
 	if err == nil && done.Applied > 0 && !n.ledger.Info(done.last).OnBest {
 		done.Beside = true
-		if deep := n.deep.Load(); deep != nil {
-			err = deep
-		}
 	}
 	return done, err
 }
