@@ -209,39 +209,3 @@ func TestParkingIsForWhatWillBeDue(t *testing.T) {
 		}
 	})
 }
-
-// A heavier branch that leaves the chain below what can be undone isn't followed, and everybody is told.
-func TestDeepReorgRaisesTheAlarm(t *testing.T) {
-	g := worldGenesis(1)
-	inWorld(t, g, func(w *world) {
-		n := w.start(func(c *Config) { c.undoKeep = 4 })
-		gen := chaintest.New(g)
-		feed := func(blocks []*chaintest.Block) {
-			for _, b := range blocks {
-				if _, err := n.AddHeaders([]chain.Header{b.Header}); err != nil {
-					t.Fatal(err)
-				}
-				if err := n.Import([]chain.Block{b.Block}); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		time.Sleep(time.Minute) // virtual: the blocks below are in the past
-		feed(gen.Chain("a", 10, nil))
-		gen.Miner = bob.Account
-		feed(gen.SetTip("genesis").Chain("b", 11, nil))
-		if n.Tip().ID != gen.Get("a10").ID() {
-			t.Errorf("tip at height %d is not a10", n.Tip().Header.Height)
-		}
-		alarms := 0
-		all, _ := n.events.since(0)
-		for _, e := range all {
-			if e.Kind == "node.alarm" {
-				alarms++
-			}
-		}
-		if n.deep.Load() == nil || alarms != 1 {
-			t.Errorf("deep %v, %d alarms", n.deep.Load(), alarms)
-		}
-	})
-}
