@@ -58,7 +58,7 @@ func Open(cfg Config) (*Ledger, error) {
 	before := l.pruned
 	err = l.settle(nil, nil, nil)
 	if err == nil && l.pruned >= before+compactAfter {
-		err = l.compact()
+		err = l.compactIfRoom()
 	}
 	if err != nil {
 		l.db.Close()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"quipu/chain"
 )
 
 // ErrPruned is wrapped where bodies are needed that pruning removed.
@@ -84,70 +86,135 @@ func (l *Ledger) pruneBodies() error {
 	if keep == 0 || l.over != nil || l.deep != nil || l.record.height < l.pruned+keep+max(1, keep/64) {
 		return nil
 	}
-	to := l.prunable(min(l.record.height-keep, l.record.undoFrom-1))
-	for l.pruned < to {
-		if err := l.pruneSome(to); err != nil {
+	return l.pruneTo(l.pruneGoal())
+}
+
+// pruneGoal is the height up to which cfg.Prune lets bodies go now.
+func (l *Ledger) pruneGoal() uint64 {
+	keep := uint64(l.cfg.Prune)
+	if keep == 0 || l.over != nil || l.deep != nil || l.record.height < keep {
+		return l.pruned
+	}
+	return max(l.pruned, l.prunable(min(l.record.height-keep, l.record.undoFrom-1)))
+}
+
+func (l *Ledger) pruneTo(to uint64) error {
+	if l.pruned >= to {
+		return nil
+	}
+	p := pruner{l: l, at: l.pruned}
+	defer p.close()
+	for p.at < to {
+		e := l.main[p.at+1]
+		for _, side := range l.leftBehind(e) {
+			if err := p.drop(side); err != nil {
+				return err
+			}
+		}
+		if err := p.drop(e); err != nil {
+			return err
+		}
+		p.at++
+	}
+	return p.flush()
+}
+
+// toPrune lists the blocks whose bodies pruneTo would remove now, true for those off the best chain, and the height up
+// to which the best chain would be pruned then.
+func (l *Ledger) toPrune() (gone map[chain.BlockID]bool, pruned uint64) {
+	gone, pruned = map[chain.BlockID]bool{}, l.pruneGoal()
+	for _, e := range l.main[l.pruned+1 : pruned+1] {
+		gone[e.id] = false
+		for _, side := range l.leftBehind(e) {
+			gone[side.id] = true
+		}
+	}
+	return gone, pruned
+}
+
+// leftBehind are the blocks with bodies on branches that leave the best chain right below e, but for branches that
+// are heavier: such a one can't be followed, and says so only while it is held.
+func (l *Ledger) leftBehind(e *entry) (out []*entry) {
+	for side := e.parent.child; side != nil; side = side.sibling {
+		if side == e {
+			continue
+		}
+		branch, heaviest := side.descendants()
+		if heaviest.Gt(&l.tip.Work) {
+			continue
+		}
+		for _, s := range branch {
+			if s.body {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// pruner removes bodies in as many transactions as it takes. Each says how far the best chain is pruned by it.
+type pruner struct {
+	l    *Ledger
+	b    *batch
+	at   uint64 // bodies of the best chain are gone up to there, once flushed
+	gone []*entry
+}
+
+// drop removes the body of one block. That a block of the best chain is gone is for at to say.
+func (p *pruner) drop(e *entry) error {
+	few := p.l.cfg.pruneStep > 0 && len(p.gone) >= p.l.cfg.pruneStep
+	if p.b != nil && (few || !p.b.fits(int64(pieces(int(e.bodySize)))+2, 1024)) {
+		if err := p.flush(); err != nil {
 			return err
 		}
 	}
+	if p.b == nil {
+		b, err := p.l.begin()
+		if err != nil {
+			return err
+		}
+		p.b = b
+	}
+	if err := p.b.deleteBody(e); err != nil {
+		return err
+	}
+	if !p.l.main.has(e) {
+		if err := p.b.set(idKey(keySeq, e.id), make([]byte, 8)); err != nil { // 0: not held
+			return err
+		}
+	}
+	p.gone = append(p.gone, e)
 	return nil
 }
 
-// pruneSome is one transaction of it: bodies go and the record says so at once.
-func (l *Ledger) pruneSome(to uint64) error {
-	b, err := l.begin()
-	if err != nil {
+func (p *pruner) flush() error {
+	if p.b == nil {
+		return nil
+	}
+	if err := p.b.set(metaPruned, le.AppendUint64(nil, p.at)); err != nil {
 		return err
 	}
-	defer b.discard()
-	var gone []*entry
-	at := l.pruned
-	for ; at < to && b.fits(1024, 1<<16); at++ {
-		e := l.main[at+1]
-		if err := b.deleteBody(e); err != nil {
-			return err
-		}
-		gone = append(gone, e)
-		for side := e.parent.child; side != nil; side = side.sibling {
-			if side == e {
-				continue
-			}
-			branch, heaviest := side.descendants()
-			if heaviest.Gt(&l.tip.Work) {
-				continue // it can't be followed, and says so only while it is held
-			}
-			for _, s := range branch {
-				if !s.body {
-					continue
-				}
-				if !b.fits(int64(pieces(int(s.bodySize)))+2, 512) { // a long branch: the rest stays
-					break
-				}
-				if err := b.deleteBody(s); err != nil {
-					return err
-				}
-				if err := b.set(idKey(keySeq, s.id), make([]byte, 8)); err != nil { // 0: not held
-					return err
-				}
-				gone = append(gone, s)
-			}
-		}
-	}
-	if err := b.set(metaPruned, le.AppendUint64(nil, at)); err != nil {
+	if err := p.b.commit(); err != nil {
 		return err
 	}
-	if err := b.commit(); err != nil {
-		return err
-	}
-	l.pruned = at
-	for _, e := range gone {
+	p.close()
+	p.l.pruned = p.at
+	for _, e := range p.gone {
 		e.body = false
-		if !l.main.has(e) {
+		if !p.l.main.has(e) {
 			e.seq = 0
 			e.unlink()
 		}
 	}
+	p.gone = nil
 	return nil
+}
+
+func (p *pruner) close() {
+	if p.b != nil {
+		p.b.discard()
+		p.b = nil
+	}
 }
 
 func (b *batch) deleteBody(e *entry) error {
@@ -159,10 +226,18 @@ func (b *batch) deleteBody(e *entry) error {
 	return nil
 }
 
-// compact rewrites the tables so that what was deleted takes no room. Nobody else may use the ledger.
+// compact rewrites the tables so that what was deleted takes no room. Nobody else may use the ledger. For a while old and
+// new tables are both there: *LowSpaceError if there isn't room for that, and nothing was changed.
 func (l *Ledger) compact() error {
 	if l.cfg.Dir == "" {
 		return nil
+	}
+	free, err := l.cfg.FreeSpace(l.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("looking at free space: %w", err)
+	}
+	if need := l.cfg.needSpace() + diskBytes(l.cfg.Dir); free < need {
+		return &LowSpaceError{Dir: l.cfg.Dir, Free: free, Need: need}
 	}
 	if err := damagedTables(context.Background(), l.cfg.Dir); err != nil {
 		return err
@@ -186,4 +261,17 @@ func (l *Ledger) compact() error {
 		return fmt.Errorf("compacting the ledger: %w", err)
 	}
 	return reopen(l.cfg)
+}
+
+// compactIfRoom is compact where there is room. Where there isn't, the disk shrinks as Badger compacts by itself.
+func (l *Ledger) compactIfRoom() error {
+	err := l.compact()
+	var low *LowSpaceError
+	if errors.As(err, &low) {
+		if l.cfg.Log != nil {
+			l.cfg.Log.Warn("bodies were pruned, and there is no room to compact at once: their room comes back slowly", "free", low.Free, "need", low.Need)
+		}
+		return nil
+	}
+	return err
 }

@@ -21,6 +21,10 @@ func statfs(dir string) (uint64, error) {
 // diskBytes is what the files of dir take on disk; Badger's are sparse, so their lengths would say too much.
 func diskBytes(dir string) (sum uint64) {
 	files, _ := filepath.Glob(filepath.Join(dir, "*"))
+	return filesBytes(files)
+}
+
+func filesBytes(files []string) (sum uint64) {
 	for _, f := range files {
 		if info, err := os.Stat(f); err == nil {
 			if s, ok := info.Sys().(*syscall.Stat_t); ok {

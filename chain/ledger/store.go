@@ -39,6 +39,8 @@ type Config struct {
 	readOnly    bool   // tools that only look: Badger's files stay as they are, unless it has a crash to mend
 	afterCommit func() // tests: called after each committed transaction
 	levelZero   int    // tables that Badger gathers before it compacts them; 0 is its default
+	lean        bool   // tools that make room: they write little, so they need little, and nothing is compacted beside
+	pruneStep   int    // tests: most bodies removed in one transaction; 0 is no limit but the store's
 	groupBlocks int    // tests: most blocks in one transaction; 0 is no limit but the store's
 	historySpan int    // tests: blocks in a batch of the history index; 0 means historySpan
 	behind      int    // tests: accounts in the journal from which it is written out; 0 means journalAccounts
@@ -111,15 +113,22 @@ func (c *Config) needSpace() uint64 {
 	if c.Genesis != nil {
 		limit = int64(c.Genesis.BodyLimit)
 	}
+	if c.lean || c.readOnly {
+		return leanSpace
+	}
 	return uint64(max(512<<20, 2*c.MemTable+c.valueLog()+4*limit))
 }
 
-func (c *Config) checkSpace() error {
+// leanSpace is enough for a few small transactions.
+const leanSpace = 64 << 20
+
+// checkSpace wants so many bytes more than the watermark.
+func (c *Config) checkSpace(more uint64) error {
 	free, err := c.FreeSpace(c.Dir)
 	if err != nil {
 		return fmt.Errorf("looking at free space: %w", err)
 	}
-	if need := c.needSpace(); free < need {
+	if need := c.needSpace() + more; free < need {
 		return &LowSpaceError{Dir: c.Dir, Free: free, Need: need}
 	}
 	return nil
@@ -138,7 +147,7 @@ func openStore(c *Config, create bool) (*badger.DB, error) {
 	o := c.badger()
 	if c.readOnly && c.Dir != "" && !crashed(c.Dir) {
 		o = o.WithReadOnly(true)
-	} else if err := c.checkSpace(); err != nil {
+	} else if err := c.checkSpace(c.leftLogs()); err != nil {
 		return nil, err
 	}
 	if c.Dir != "" {
@@ -171,6 +180,16 @@ func crashed(dir string) bool {
 	return len(logs) > 0
 }
 
+// leftLogs is what opening writes to put into tables what a run that ended without closing left in memtables' logs. A
+// node's watermark holds it.
+func (c *Config) leftLogs() uint64 {
+	if !c.lean && !c.readOnly {
+		return 0
+	}
+	logs, _ := filepath.Glob(filepath.Join(c.Dir, "*.mem"))
+	return filesBytes(logs)
+}
+
 // leftMemTable is the memtable size of a run that ended without closing: Badger makes its log twice as long. Replaying
 // it into a smaller one would abort the process, so Open takes the larger for this run.
 func leftMemTable(dir string) (size int64) {
@@ -192,12 +211,16 @@ func (c *Config) badger() badger.Options {
 	if c.levelZero > 0 {
 		o.NumLevelZeroTables = c.levelZero
 	}
+	compactors := 2 // the fewest Badger allows, but for none
+	if c.lean {
+		compactors, o.NumLevelZeroTablesStall = 0, 1<<10 // no write waits for what isn't done
+	}
 	return o.
 		WithInMemory(c.Dir == "").
 		WithSyncWrites(true).
 		WithDetectConflicts(false). // one writer, under the ledger's mutex
 		WithNumVersionsToKeep(1).
-		WithNumCompactors(2). // the fewest Badger allows
+		WithNumCompactors(compactors).
 		WithMetricsEnabled(false).
 		WithCompression(options.None). // hashes and signatures don't compress
 		WithChecksumVerificationMode(options.OnBlockRead).
@@ -244,7 +267,7 @@ func (l *Ledger) begin() (*batch, error) {
 	if l.broken != nil {
 		return nil, l.broken
 	}
-	if err := l.cfg.checkSpace(); err != nil {
+	if err := l.cfg.checkSpace(0); err != nil {
 		return nil, err
 	}
 	return &batch{l: l, txn: l.db.NewTransaction(true), room: l.db.MaxBatchSize() * 8 / 10, count: l.db.MaxBatchCount() * 8 / 10}, nil
