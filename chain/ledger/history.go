@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -78,6 +79,15 @@ func (l *Ledger) loadHistory(txn *badger.Txn) error {
 
 func historyRecord(base chain.BlockID, next uint32) []byte {
 	return le.AppendUint32(append(make([]byte, 0, 36), base[:]...), next)
+}
+
+// restartHistory writes, where there is an index, that it stands at block 0: its other records were dropped.
+func (l *Ledger) restartHistory(set func(k, v []byte) error) error {
+	stored, err := has(l.db, metaHistory)
+	if err != nil || !stored {
+		return err
+	}
+	return set(metaHistory, historyRecord(l.g.State().ID, 0))
 }
 
 func historyCorrupt(format string, args ...any) error {
@@ -155,6 +165,8 @@ func (l *Ledger) finishHistory(ctx context.Context, progress func(stage string, 
 
 // historyBatch writes the next batch.
 func (l *Ledger) historyBatch() error {
+	start := time.Now()
+	defer lap(&start, &l.times.History)
 	from := l.main.fork(l.history.base)
 	var touches []touch
 	var to *entry
@@ -178,7 +190,7 @@ func (l *Ledger) historyBatch() error {
 	if err := w.set(batchKey(batch), to.id[:]); err != nil {
 		return err
 	}
-	if err := historyRecords(touches, batch, w.set); err != nil {
+	if err := historyRecords(touches, batch, l.cfg.cut(&w)); err != nil {
 		return err
 	}
 	if err := w.set(metaHistory, historyRecord(to.id, batch+1)); err != nil {
@@ -189,6 +201,19 @@ func (l *Ledger) historyBatch() error {
 	}
 	l.history.base = to
 	return nil
+}
+
+// cut is w.set, with a commit after every few records if a test wants that.
+func (c *Config) cut(w *spill) func(k, v []byte) error {
+	n := 0
+	return func(k, v []byte) error {
+		if n++; c.historyCut > 0 && n%c.historyCut == 0 {
+			if err := w.flush(); err != nil {
+				return err
+			}
+		}
+		return w.set(k, v)
+	}
 }
 
 // touch is one entry: an account and where it is touched.

@@ -27,7 +27,7 @@ type Reindexed struct {
 // index, undo, accounts and tip. It first holds every header against its parent and every body against its header;
 // a header that isn't whole is an error that wraps ErrCorrupt, and nothing was changed. Then it drops what is derived
 // and applies the heaviest chain anew, with every rule but signatures. Blocks marked invalid stay so. cfg.Genesis may
-// be nil. progress may be nil; stage is "checking" or "applying".
+// be nil. progress may be nil; stage is "checking" "applying" or "indexing".
 //
 // When ctx ends in between, Open or Reindex goes on; if it ended while records were dropped, only Reindex does.
 func Reindex(ctx context.Context, cfg Config, progress func(stage string, done, total uint64)) (Reindexed, error) {
@@ -213,6 +213,9 @@ func (r *reindex) replay() error {
 	err = l.replayTo(goal)
 	if err == nil {
 		err = l.settle(nil, nil, nil)
+	}
+	if err == nil {
+		err = l.finishHistory(r.ctx, r.progress)
 	}
 	r.out.Height, r.out.Tip = l.record.height, l.record.id
 	if err == nil {

@@ -141,7 +141,10 @@ func (m *mover) pause() error {
 	if err := l.pruneUndo(); err != nil {
 		return err
 	}
-	return l.writeBehind(false)
+	if err := l.writeBehind(false); err != nil {
+		return err
+	}
+	return l.indexHistory()
 }
 
 // arrive ends a start from block 0: fork choice has come to its end.
@@ -220,6 +223,9 @@ func (l *Ledger) toBlock0(before, after [2][]byte) error {
 		if err := w.set(kv[0], kv[1]); err != nil {
 			return err
 		}
+	}
+	if err := l.restartHistory(w.set); err != nil {
+		return err
 	}
 	return w.flush()
 }

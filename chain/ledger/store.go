@@ -43,6 +43,7 @@ type Config struct {
 	pruneStep   int    // tests: most bodies removed in one transaction; 0 is no limit but the store's
 	groupBlocks int    // tests: most blocks in one transaction; 0 is no limit but the store's
 	historySpan int    // tests: blocks in a batch of the history index; 0 means historySpan
+	historyCut  int    // tests: records of it in one transaction; 0 is as many as fit
 	behind      int    // tests: accounts in the journal from which it is written out; 0 means journalAccounts
 }
 

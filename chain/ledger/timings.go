@@ -9,6 +9,8 @@ type Timings struct {
 	Root   time.Duration // the tree's update
 	Encode time.Duration // undo, index and journal, into a transaction
 	Commit time.Duration // of groups, until durable
+	// History is batches of the account history index, until durable.
+	History time.Duration
 	// Revert and Forward are all of reverting blocks and of applying them: Apply, Root, Encode and Commit among it,
 	// and reading what isn't at hand.
 	Revert, Forward time.Duration
