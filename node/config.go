@@ -25,6 +25,7 @@ type Config struct {
 	Miner     chain.Account // who is paid
 	TestNet   bool          // small caches, quick gossip timers, private addresses trusted: many nodes on one machine
 	Prune     int           // bodies kept, counted from the tip, at least 4,096; 0 keeps all
+	History   bool          // keep the account history index
 	// Checkpoints name the only block that is followed at a height.
 	Checkpoints map[uint64]chain.BlockID
 	MemTable    int64        // bytes of Badger's memtable; 0 is the profile's
