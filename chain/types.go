@@ -1,6 +1,8 @@
 package chain
 
 import (
+	"slices"
+
 	"encoding/hex"
 	"fmt"
 
@@ -166,6 +168,18 @@ func (c *CheckedTx) Tx() *Tx        { return &c.tx }
 func (c *CheckedTx) Raw() []byte    { return c.raw } // the encoding; not to be written to
 func (c *CheckedTx) ID() TxID       { return c.id }
 func (c *CheckedTx) Leaf() LeafHash { return c.leaf }
+
+// Clone is c with bytes of its own: nothing of it lies in a larger buffer.
+func (c *CheckedTx) Clone() CheckedTx {
+	out := *c
+	out.raw = slices.Clone(c.raw)
+	out.tx.Outputs = slices.Clone(c.tx.Outputs)
+	if n := len(c.tx.Memo); n > 0 {
+		at := len(out.raw) - len(out.tx.Signature) - n
+		out.tx.Memo = out.raw[at : at+n : at+n]
+	}
+	return out
+}
 
 // CheckedBlock is a block whose body matches its header and whose transactions are all checked.
 type CheckedBlock struct {

@@ -1,7 +1,6 @@
 package mempool
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -198,13 +197,9 @@ func (p *Pool) Worth(t *chain.Tx, raw []byte, height uint64, accs chain.Accounts
 	return nil
 }
 
-// own copies e's bytes, so that the pool pins no larger buffer, and enters it into the tables. The signature was
-// verified before e came here.
+// own copies e's bytes, so that the pool pins no larger buffer, and enters it into the tables.
 func (p *Pool) own(e *entry) {
-	raw := bytes.Clone(e.tx.Raw())
-	if txs, errs := p.g.CheckTxs([][]byte{raw}, func(chain.LeafHash) bool { return true }); errs[0] == nil {
-		e.tx = txs[0]
-	}
+	e.tx = e.tx.Clone()
 	p.enter(e)
 }
 
