@@ -59,7 +59,7 @@ func (c *compaction) run() error {
 		return c.inPlace()
 	}
 	if _, err := os.Stat(c.to); !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: %s was left as it is", ErrTaken, c.to)
+		return fmt.Errorf("%w: %s was left as it was", ErrTaken, c.to)
 	}
 	part := filepath.Clean(c.to) + ".part"
 	if err := os.RemoveAll(part); err != nil { // of a run that was stopped

@@ -38,7 +38,7 @@ func Export(ctx context.Context, cfg Config, w io.Writer, progress func(done, to
 }
 
 // Export writes genesis and the validated best chain as it stands now. progress may be nil; it is called with
-// blocks written and blocks in all.
+// blocks written and blocks in all. When ctx ends or a block can't be read, the blocks before it have been written.
 func (l *Ledger) Export(ctx context.Context, w io.Writer, progress func(done, total uint64)) error {
 	l.mu.RLock()
 	blocks := append(path(nil), l.main[1:]...)
@@ -51,6 +51,14 @@ func (l *Ledger) Export(ctx context.Context, w io.Writer, progress func(done, to
 	if err := WriteExportHead(out, l.g); err != nil {
 		return err
 	}
+	err = l.exportBlocks(ctx, out, blocks, progress)
+	if ferr := out.Flush(); ferr != nil {
+		err = fmt.Errorf("writing the export: %w", ferr)
+	}
+	return err
+}
+
+func (l *Ledger) exportBlocks(ctx context.Context, out *bufio.Writer, blocks path, progress func(done, total uint64)) error {
 	total := uint64(len(blocks))
 	for i, e := range blocks {
 		if err := ctx.Err(); err != nil {
@@ -64,12 +72,9 @@ func (l *Ledger) Export(ctx context.Context, w io.Writer, progress func(done, to
 		if _, err := out.Write(b.Body); err != nil {
 			return fmt.Errorf("writing the export: %w", err)
 		}
-		if done := uint64(i + 1); progress != nil && (done%256 == 0 || done == total) {
+		if done := uint64(i + 1); progress != nil {
 			progress(done, total)
 		}
-	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("writing the export: %w", err)
 	}
 	return nil
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,7 +53,7 @@ func (a *app) chainVerify() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			start, bar := time.Now(), a.bar("verifying")
+			start, bar := time.Now(), a.barOf("verifying", "blocks")
 			r, err := verifyLedger(c.Context(), ledger.Config{Dir: dir}, from, bar.update)
 			bar.done()
 			opened := r.Network != chain.NetworkID{}
@@ -108,7 +110,8 @@ type exportDoc struct {
 	Schema  string `json:"schema"`
 	File    string `json:"file"`
 	DataDir string `json:"data_dir"`
-	Bytes   int64  `json:"bytes"`
+	Bytes   int64  `json:"bytes"`       // in the file now
+	Found   int64  `json:"bytes_found"` // of those, there before
 	Blocks  uint64 `json:"blocks"`
 }
 
@@ -116,37 +119,118 @@ func (a *app) chainExport() *cobra.Command {
 	c := &cobra.Command{
 		Use: "export <file>", Short: "Write a stopped node's chain to a file others can check", Args: args(1, 1, "a file, or - for standard output"),
 		Long: "Writes \"quipu-chain/1\\n\", the length of the canonical genesis as u32, the genesis, then header and body of\n" +
-			"every block from height 1 (docs/spec.md). A file that exists is never overwritten.",
-		RunE: func(c *cobra.Command, given []string) error {
-			dir, err := a.ledgerDir()
-			if err != nil {
-				return err
-			}
-			doc := exportDoc{Schema: "quipu.chain-export/v1", File: given[0], DataDir: filepath.Dir(dir)}
-			bar := a.bar("exporting")
-			count := func(done, total uint64) { doc.Blocks = done; bar.update(done, total) }
-			write := func(w io.Writer) error { return ledger.Export(c.Context(), ledger.Config{Dir: dir}, w, count) }
-			if doc.File == "-" {
-				if a.json {
-					return usageError("", "--json and an export to standard output can't go together")
-				}
-				err = write(a.out)
-			} else {
-				doc.Bytes, err = writeNewFile(doc.File, 0o644, write)
-			}
-			bar.done()
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.writeJSON(doc)
-			}
-			a.say("%s: %d blocks, %d bytes", doc.File, doc.Blocks, doc.Bytes)
-			return nil
-		},
+			"every block from height 1 (docs/spec.md). A file that exists is held against the chain byte for byte and gone on\n" +
+			"with where it ends: an export that was stopped goes on, and an old one gets the blocks that came since. A file that\n" +
+			"isn't a beginning of this chain is left as it is. When a block can't be read, those before it are in the file.",
+		RunE: func(c *cobra.Command, given []string) error { return a.runExport(c.Context(), given[0]) },
 	}
 	a.addDataDir(c)
 	return c
+}
+
+func (a *app) runExport(ctx context.Context, file string) error {
+	dir, err := a.ledgerDir()
+	if err != nil {
+		return err
+	}
+	doc := exportDoc{Schema: "quipu.chain-export/v1", File: file, DataDir: filepath.Dir(dir)}
+	bar := a.barOf("exporting", "blocks")
+	count := func(done, total uint64) { doc.Blocks = done; bar.update(done, total) }
+	write := func(w io.Writer) error { return ledger.Export(ctx, ledger.Config{Dir: dir}, w, count) }
+	switch {
+	case file != "-":
+		doc.Bytes, doc.Found, err = goOnWith(file, write)
+	case a.json:
+		return usageError("", "--json and an export to standard output can't go together")
+	default:
+		err = write(a.out)
+	}
+	bar.done()
+	var other *notPrefix
+	switch {
+	case errors.As(err, &other):
+		return usageError("choose another name", "%s exists already and isn't a beginning of this chain: %w. It was left as it was", file, other)
+	case err != nil && file != "-" && doc.Bytes > 0:
+		a.say("%s holds %s; running it again goes on", file, plural(doc.Blocks, "%d whole block", "%d whole blocks"))
+		return err
+	case err != nil:
+		return err
+	}
+	if a.json {
+		return a.writeJSON(doc)
+	}
+	if doc.Found > 0 {
+		a.say("%s: %d bytes were there", file, doc.Found)
+	}
+	a.say("%s: %d blocks, %d bytes", file, doc.Blocks, doc.Bytes)
+	return nil
+}
+
+// notPrefix says that what is in a file isn't what would be written there.
+type notPrefix struct {
+	at   int64 // the first byte that differs, as far as was read
+	ends bool  // the file only goes on after all that would be written
+}
+
+func (e *notPrefix) Error() string {
+	if e.ends {
+		return fmt.Sprintf("it goes on after byte %d, where the chain ends", e.at)
+	}
+	return fmt.Sprintf("it differs from byte %d on", e.at)
+}
+
+// goOnWith makes a file of what write gives, or goes on with one that holds a beginning of it. It returns the file's
+// size and how much was there. An error leaves what has been written, for the next try; one that wraps *notPrefix
+// leaves all as it was.
+func goOnWith(path string, write func(io.Writer) error) (size, found int64, err error) {
+	fresh := !exists(path)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return 0, 0, usageError("", "%s is no file", path)
+	}
+	w := continued{f: f, found: info.Size()}
+	err = write(&w)
+	if err == nil && w.at < w.found {
+		err = &notPrefix{w.at, true}
+	}
+	if fresh && w.at == 0 { // nothing came of it: leave no empty file
+		return 0, 0, errors.Join(err, os.Remove(path))
+	}
+	return max(w.at, w.found), w.found, errors.Join(err, f.Sync(), f.Close())
+}
+
+// continued compares what is written with what the file holds, and adds what it doesn't.
+type continued struct {
+	f         *os.File
+	at, found int64
+	buf       []byte
+}
+
+func (w *continued) Write(b []byte) (int, error) {
+	n := 0
+	if there := min(int64(len(b)), w.found-w.at); there > 0 {
+		w.buf = slices.Grow(w.buf[:0], int(there))[:there]
+		if _, err := w.f.ReadAt(w.buf, w.at); err != nil {
+			return 0, err
+		}
+		for i := range w.buf {
+			if w.buf[i] != b[i] {
+				return 0, &notPrefix{at: w.at + int64(i)}
+			}
+		}
+		n = int(there)
+	}
+	more, err := w.f.WriteAt(b[n:], w.at+int64(n))
+	w.at += int64(n + more)
+	return n + more, err
 }
 
 func (a *app) addDataDir(c *cobra.Command) {

@@ -79,7 +79,7 @@ func (a *app) runImport(ctx context.Context, file string) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(defaultGC)
 	}
-	start, bar := time.Now(), a.bar("importing")
+	start, bar := time.Now(), a.barOf("importing", "kB")
 	n, err := node.Offline(node.Config{DataDir: dir, Genesis: g, FreeSpace: freeSpace})
 	if errors.Is(err, ledger.ErrWrongGenesis) {
 		return fail(exitData, "add --data-dir DIR, another directory", "%s is of network %s and %s holds another one", file, g, dir)
@@ -173,7 +173,7 @@ func barred(blocks iter.Seq2[chain.Block, error], read *counter, size int64, bar
 			if !yield(b, err) {
 				return
 			}
-			bar.update(uint64(read.n.Load())>>10, uint64(size)>>10)
+			bar.update(uint64(read.n.Load())/1000, uint64(size)/1000)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 )
 
 func init() {
-	chainVerbs = append(chainVerbs, (*app).chainRollback, (*app).chainReconsider, (*app).chainReindex)
+	chainVerbs = append(chainVerbs, (*app).chainRollback, (*app).chainReconsider, (*app).chainReindex, (*app).chainCompact)
 }
 
 // toolSpace asks for free space as a node does.
@@ -50,7 +51,7 @@ func (a *app) chainRollback() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			bar := a.bar("reverting")
+			bar := a.barOf("reverting", "blocks")
 			r, err := ledger.Rollback(c.Context(), toolSpace(dir), height, invalidate, bar.update)
 			bar.done()
 			if err != nil {
@@ -141,11 +142,11 @@ func (a *app) chainReindex() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			start, bar := time.Now(), a.bar("checking")
+			start, bar := time.Now(), a.barOf("checking", "blocks")
 			r, err := ledger.Reindex(c.Context(), toolSpace(dir), func(stage string, done, total uint64) {
 				if stage != bar.what {
 					bar.done()
-					bar = a.bar(stage)
+					bar = a.barOf(stage, "blocks")
 				}
 				bar.update(done, total)
 			})
@@ -168,6 +169,75 @@ func (a *app) chainReindex() *cobra.Command {
 		},
 	}
 	a.addDataDir(c)
+	return c
+}
+
+type compactDoc struct {
+	Schema    string `json:"schema"`
+	DataDir   string `json:"data_dir"`
+	To        string `json:"to,omitempty"`
+	Height    uint64 `json:"height"`
+	Pruned    uint64 `json:"pruned"` // bodies aren't there up to this height
+	Before    uint64 `json:"disk_bytes_before"`
+	After     uint64 `json:"disk_bytes_after"`
+	ElapsedMS int64  `json:"elapsed_ms"`
+}
+
+func (a *app) chainCompact() *cobra.Command {
+	var keep int
+	var to string
+	c := &cobra.Command{
+		Use: "compact", Short: "Rewrite a stopped node's database so that it takes the least room", Args: args(0, 0, ""),
+		Example: "  quipu chain compact --prune 10000\n" +
+			"  quipu chain compact --prune 10000 --to /mnt/other/chain",
+		Long: "Rewrites the database without what was deleted, and with --prune without bodies but those of the last blocks: for\n" +
+			"a disk so full that a node doesn't start. In place it removes old bodies first, which takes 64 MiB of room, and then\n" +
+			"rewrites the tables, which takes as much room as they do; where there isn't so much it exits 11. With --to the\n" +
+			"result goes to a new directory on another disk, and the old one isn't touched. Start the node with --prune as well,\n" +
+			"or it keeps all bodies from then on.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if keep != 0 && keep < minPrune {
+				return usageError("", "--prune %d: at least %d, the blocks that a reorg may take back; 0 keeps all", keep, minPrune)
+			}
+			dir, err := a.ledgerDir()
+			if err != nil {
+				return err
+			}
+			if to != "" {
+				if to, err = filepath.Abs(to); err != nil {
+					return err
+				}
+			}
+			start, bar := time.Now(), a.barOf("copying", "kB")
+			r, err := ledger.Compact(c.Context(), toolSpace(dir), keep, to, func(done, total uint64) { bar.update(done/1000, total/1000) })
+			bar.done()
+			var low *ledger.LowSpaceError
+			switch {
+			case errors.As(err, &low) && low.Dir == dir && r.Height > 0:
+				return fail(exitSpace, "quipu chain compact --to DIR, a new directory on another disk", "bodies are gone up to block %d, and to give their room back takes %d MiB; %s has %d MiB free", r.Pruned, low.Need>>20, dir, low.Free>>20)
+			case errors.Is(err, ledger.ErrTaken):
+				return usageError("choose another directory", "%w", err)
+			case err != nil:
+				return err
+			}
+			took := time.Since(start)
+			if a.json {
+				return a.writeJSON(compactDoc{"quipu.chain-compact/v1", filepath.Dir(dir), to, r.Height, r.Pruned, r.Before, r.After, took.Milliseconds()})
+			}
+			fmt.Fprintf(a.out, "height        %d\n", r.Height)
+			if r.Pruned > 0 {
+				fmt.Fprintf(a.out, "pruned        bodies up to block %d\n", r.Pruned)
+			}
+			fmt.Fprintf(a.out, "disk          %d bytes, were %d\ntook          %s\n", r.After, r.Before, ago(took))
+			if to != "" {
+				a.say("%s is as it was; to take the new one: rm -r %s && mv %s %s", dir, shellQuote(dir), shellQuote(to), shellQuote(dir))
+			}
+			return nil
+		},
+	}
+	a.addDataDir(c)
+	c.Flags().IntVar(&keep, "prune", 0, "`N` bodies to keep, counted from the tip, at least 4096; 0 keeps all that are there")
+	c.Flags().StringVar(&to, "to", "", "new `DIR` for the result, on a disk with room")
 	return c
 }
 

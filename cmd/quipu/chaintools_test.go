@@ -81,6 +81,102 @@ func TestChainTools(t *testing.T) {
 	tool("rollback", "5").want(t, 0)
 }
 
+// TestExportGoesOn: a file that holds a beginning of the chain, cut anywhere, is gone on with; any other is left as it
+// is.
+func TestExportGoesOn(t *testing.T) {
+	dir := home(t)
+	file, whole := benchFile(t, dir, "1")
+	data := filepath.Join(dir, "a")
+	cli(t, "chain", "import", file, "--data-dir", data).want(t, 0)
+	edit := func(at int) []byte {
+		b := append([]byte(nil), whole...)
+		b[at] ^= 1
+		return b
+	}
+	out := filepath.Join(dir, "out")
+	for name, c := range map[string]struct {
+		found []byte
+		code  int
+		says  string
+	}{
+		"empty":         {nil, 0, "6 blocks"},
+		"in the head":   {whole[:5], 0, "5 bytes were there"},
+		"in a header":   {whole[:len(whole)/2], 0, "bytes were there"},
+		"but one byte":  {whole[:len(whole)-1], 0, "6 blocks"},
+		"whole":         {whole, 0, "6 blocks"},
+		"first byte":    {edit(0), exitUsage, "differs from byte 0 on. It was left as it was"},
+		"last byte":     {edit(len(whole) - 1), exitUsage, "isn't a beginning of this chain"},
+		"goes on":       {append(append([]byte(nil), whole...), 1), exitUsage, "where the chain ends"},
+		"another chain": {[]byte("something else"), exitUsage, "choose another name"},
+	} {
+		if err := os.WriteFile(out, c.found, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cli(t, "chain", "export", out, "--data-dir", data).want(t, c.code, c.says)
+		b, err := os.ReadFile(out)
+		want := whole
+		if c.code != 0 {
+			want = c.found
+		}
+		if err != nil || string(b) != string(want) {
+			t.Errorf("%s: %d bytes, want %d (%v)", name, len(b), len(want), err)
+		}
+	}
+	// the chain has grown since
+	os.Remove(out)
+	cli(t, "chain", "rollback", "4", "--invalidate", "--data-dir", data).want(t, 0)
+	cli(t, "chain", "export", out, "--data-dir", data).want(t, 0, "4 blocks")
+	newer := filepath.Join(dir, "newer")
+	cli(t, "chain", "import", file, "--data-dir", newer).want(t, 0)
+	r := cli(t, "chain", "export", out, "--data-dir", newer, "--json").want(t, 0)
+	var doc exportDoc
+	if err := json.Unmarshal([]byte(r.out), &doc); err != nil || doc.Found == 0 || doc.Found >= doc.Bytes || doc.Bytes != int64(len(whole)) {
+		t.Errorf("%s %v", r.out, err)
+	}
+	cli(t, "chain", "export", out, "--data-dir", data).want(t, exitUsage, "where the chain ends") // the shorter one again
+
+	// nothing came of it
+	fresh := filepath.Join(dir, "fresh")
+	cli(t, "chain", "export", fresh, "--data-dir", filepath.Join(dir, "none")).want(t, exitNotFound)
+	cli(t, "chain", "export", fresh, "--data-dir", dir).want(t, exitNotFound)
+	if exists(fresh) {
+		t.Error("an empty file was left")
+	}
+	cli(t, "chain", "export", dir, "--data-dir", data).want(t, exitOther)
+	cli(t, "chain", "export", filepath.Join(dir, "no", "out"), "--data-dir", data).want(t, exitNotFound)
+}
+
+// TestCompact: what can be said on a small chain; ledger tests show what happens to the store.
+func TestCompact(t *testing.T) {
+	dir := home(t)
+	file, _ := benchFile(t, dir, "1")
+	data, to := filepath.Join(dir, "a"), filepath.Join(dir, "to")
+	cli(t, "chain", "import", file, "--data-dir", data).want(t, 0)
+	cli(t, "chain", "compact", "--prune", "4095", "--data-dir", data).want(t, exitUsage, "at least 4096")
+	cli(t, "chain", "compact", "--data-dir", filepath.Join(dir, "none")).want(t, exitNotFound)
+	if r := cli(t, "chain", "compact", "--prune", "4096", "--data-dir", data).want(t, 0); !strings.Contains(r.out, "height        6\n") {
+		t.Error(r.out)
+	}
+	cli(t, "chain", "compact", "--data-dir", data, "--to", to).want(t, 0, "to take the new one")
+	cli(t, "chain", "compact", "--data-dir", data, "--to", to).want(t, exitUsage, "left as it was", "choose another")
+	r := cli(t, "chain", "compact", "--data-dir", data, "--to", filepath.Join(dir, "b", "chain"), "--json").want(t, 0)
+	var doc compactDoc
+	if err := json.Unmarshal([]byte(r.out), &doc); err != nil || doc.Height != 6 || doc.After == 0 {
+		t.Errorf("%s %v", r.out, err)
+	}
+	cli(t, "chain", "verify", "--data-dir", filepath.Join(dir, "b")).want(t, 0)
+
+	was := freeSpace
+	defer func() { freeSpace = was }()
+	freeSpace = func(string) (uint64, error) { return 100 << 20, nil } // too little for a node
+	cli(t, "chain", "info", "--data-dir", data).want(t, 0)
+	cli(t, "chain", "verify", "--data-dir", data).want(t, 0)
+	cli(t, "chain", "rollback", "5", "--data-dir", data).want(t, exitSpace)
+	cli(t, "chain", "import", file, "--data-dir", data).want(t, exitSpace)
+	freeSpace = func(string) (uint64, error) { return 64 << 20, nil }
+	cli(t, "chain", "compact", "--data-dir", data).want(t, exitSpace, "--to DIR", "64 MiB free")
+}
+
 func TestPruneAndCheckpointFlags(t *testing.T) {
 	dir := home(t)
 	id := strings.Repeat("ab", 32)

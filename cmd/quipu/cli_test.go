@@ -168,7 +168,8 @@ func TestDocuments(t *testing.T) {
 		"quipu.chain-head/v1": headDoc{}, "quipu.chain-block/v1": blockDoc{}, "quipu.chain-blocks/v1": blocksDoc{},
 		"quipu.tx-status/v1": txDoc{}, "quipu.chain-verify/v1": verifyDoc{}, "quipu.chain-export/v1": exportDoc{},
 		"quipu.chain-import/v1": importDoc{}, "quipu.chain-info/v1": infoDoc{}, "quipu.bench-chain/v1": benchChainDoc{},
-		"quipu.wallet/v1": walletDoc{}, "quipu.balance/v1 accounts[]": balanceDoc{}, "quipu.version/v1": versionDoc{},
+		"quipu.chain-rollback/v1": rollbackDoc{}, "quipu.chain-reconsider/v1": reconsiderDoc{}, "quipu.chain-reindex/v1": reindexDoc{},
+		"quipu.chain-compact/v1": compactDoc{}, "quipu.wallet/v1": walletDoc{}, "quipu.balance/v1 accounts[]": balanceDoc{}, "quipu.version/v1": versionDoc{},
 	} {
 		fieldNames(reflect.TypeOf(doc), "", func(name string) { names[schema] = append(names[schema], name) })
 		slices.Sort(names[schema])

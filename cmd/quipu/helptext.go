@@ -19,7 +19,7 @@ const exitCodesHelp = `Exit codes
   8    insufficient funds
   9    already running: another process holds the data directory or the port
   10   a check failed
-  11   disk space low: nothing was written, make room and start again
+  11   disk space low: nothing was lost, make room or see quipu chain compact --help
   12   data directory or wallet file unusable: another network's, written by a newer program, damaged, or not ours to write
   130  interrupted
 

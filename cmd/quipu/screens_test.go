@@ -32,20 +32,52 @@ func TestStatusScreen(t *testing.T) {
 }
 
 func TestBarLine(t *testing.T) {
+	start := time.Unix(1e9, 0)
 	for _, c := range []struct {
+		unit        string
 		done, total uint64
 		took        time.Duration
 		want        string
 	}{
-		{0, 0, 0, "x"},
-		{0, 10, 0, "x [                        ] 0 of 10, 0 %"},
-		{5, 10, 10 * time.Second, "x [============            ] 5 of 10, 50 %, 10.0 s left"},
-		{10, 10, time.Hour, "x [========================] 10 of 10, 100 %"},
-		{11, 10, time.Hour, "x [========================] 10 of 10, 100 %"},
+		{"", 0, 0, 0, "x"},
+		{"kB", 7, 0, 0, "x 7 kB"},
+		{"", 0, 10, 0, "x [                        ] 0 of 10, 0 %"},
+		{"blocks", 5, 10, 10 * time.Second, "x [============            ] 5 of 10 blocks, 50 %, 10.0 s left"},
+		{"blocks", 5, 10, 10 * time.Millisecond, "x [============            ] 5 of 10 blocks, 50 %"},
+		{"kB", 5_000_000, 10_000_000, time.Minute, "x [============            ] 5000 of 10000 MB, 50 %, 1m00s left"},
+		{"", 10, 10, time.Hour, "x [========================] 10 of 10, 100 %"},
+		{"", 11, 10, time.Hour, "x [========================] 10 of 10, 100 %"},
 	} {
-		if got := barLine("x", c.done, c.total, c.took); got != c.want {
+		b := bar{what: "x", unit: c.unit, start: start, since: mark{at: start}, later: mark{at: start}}
+		if got := b.line(start.Add(c.took), c.done, c.total, barWidth); got != c.want {
 			t.Errorf("%d of %d: %q", c.done, c.total, got)
 		}
+	}
+}
+
+// TestBarElsewhere: not on a terminal there is a line now and then, none with --quiet, and the time left is that of the
+// last seconds' rate.
+func TestBarElsewhere(t *testing.T) {
+	var out strings.Builder
+	a := &app{err: &out}
+	b := a.barOf("x", "blocks")
+	for s := range 61 { // 90 blocks in the first 30 s, then one a second
+		b.updateAt(b.start.Add(time.Duration(s)*time.Second), uint64(min(3*s, 60+s)), 200)
+	}
+	b.done()
+	want := "x 45 of 200 blocks, 22 %, 52.0 s left\n" +
+		"x 90 of 200 blocks, 45 %, 37.0 s left\n" +
+		"x 105 of 200 blocks, 52 %, 1m35s left\n" +
+		"x 120 of 200 blocks, 60 %, 1m20s left\n"
+	if out.String() != want {
+		t.Errorf("%s", out.String())
+	}
+	out.Reset()
+	a.quiet = true
+	b = a.bar("x")
+	b.updateAt(b.start.Add(time.Minute), 1, 2)
+	if out.Len() > 0 {
+		t.Error(out.String())
 	}
 }
 
