@@ -56,6 +56,9 @@ func (n *Node) store(p *part) error {
 		case errors.As(err, &broken):
 			res, err := n.ledger.MarkInvalid(p.blocks[i].Header.ID(), broken)
 			n.settle(res)
+			if err == nil && res.More {
+				err = n.add(nil)
+			}
 			if err != nil && !tooDeep(err) {
 				n.ours(err)
 				return err
@@ -65,16 +68,20 @@ func (n *Node) store(p *part) error {
 			return err
 		}
 	}
+	if len(good) == 0 {
+		return nil
+	}
 	return n.add(good)
 }
 
 // add stores checked blocks and settles what that changed. n.mu is held.
 func (n *Node) add(blocks []chain.CheckedBlock) error {
-	if len(blocks) == 0 {
-		return nil
-	}
 	res, err := n.ledger.Add(blocks)
 	n.settle(res) // also on an error: what was applied before it stays applied
+	for res.More && (err == nil || tooDeep(err)) {
+		res, err = n.ledger.Add(nil)
+		n.settle(res)
+	}
 	switch {
 	case err == nil || tooDeep(err):
 		return nil
@@ -118,7 +125,7 @@ func (n *Node) settle(res ledger.Result) {
 		return
 	}
 	n.net.Announce()
-	if len(admitted) > 0 {
+	if len(admitted) > 0 && !res.More { // else blocks that come next may hold them
 		raws := make([][]byte, len(admitted))
 		for i := range admitted {
 			raws[i] = admitted[i].Raw()

@@ -15,8 +15,14 @@ type Result struct {
 	// Change is net: from the tip before the call to the tip after it, whatever was tried in between.
 	Change  chain.Change
 	Invalid []InvalidBlock  // found invalid in this call, in the order found; descendants aren't listed
-	Deep    *DeepReorgError // a heavier branch that can't be followed; reported by every call while it stands
+	Deep    *DeepReorgError // a heavier branch that undo doesn't reach; reported by every call while it stands
+	// More says that the walk to the heaviest branch has been left where it was, at a valid block, so that Change doesn't
+	// hold blocks without limit: Add goes on with it, without blocks too.
+	More bool
 }
+
+// maxChange is how many bytes of bodies a Change holds before the walk is left.
+const maxChange = 256 << 20
 
 // InvalidBlock broke a rule although its header keeps all of its.
 type InvalidBlock struct {
@@ -209,6 +215,7 @@ type mover struct {
 	g      *group      // the transaction in the making, nil if none
 	more   func() bool // asked before each block; false ends the walk where it is. nil goes on
 	paused bool
+	bytes  int64 // of bodies walked over
 }
 
 func (m *mover) settle(res *Result, linked []*entry) error {
@@ -252,6 +259,9 @@ func (m *mover) settle(res *Result, linked []*entry) error {
 			return err
 		}
 		if m.paused {
+			if res != nil {
+				res.More = l.over == nil
+			}
 			return m.pause()
 		}
 		if bad != nil { // the way to target is closed; whatever was left for it counts again
@@ -311,7 +321,7 @@ func (m *mover) walk(target *entry) (*failed, error) {
 		if err := l.stepped(); err != nil {
 			return nil, err
 		}
-		if m.stop() {
+		if m.stop(l.main.tip()) {
 			return nil, nil
 		}
 		if err := m.revert(); err != nil {
@@ -326,7 +336,7 @@ func (m *mover) walk(target *entry) (*failed, error) {
 	}
 	for i := len(way) - 1; i >= 0; i-- {
 		err := l.stepped()
-		if err == nil && m.stop() {
+		if err == nil && m.stop(way[i]) {
 			return nil, nil
 		}
 		if err == nil {
@@ -343,9 +353,10 @@ func (m *mover) walk(target *entry) (*failed, error) {
 	return nil, nil
 }
 
-// stop reports whether the walk is to end here.
-func (m *mover) stop() bool {
-	m.paused = m.paused || m.more != nil && !m.more()
+// stop reports whether the walk is to be left before this block.
+func (m *mover) stop(e *entry) bool {
+	m.paused = m.more != nil && !m.more() || m.record && m.bytes >= m.l.cfg.maxChange
+	m.bytes += int64(e.bodySize)
 	return m.paused
 }
 

@@ -110,6 +110,35 @@ func TestHeavierBranchWins(t *testing.T) {
 	}
 }
 
+// A change that would hold more than it may comes in parts, each a walk from one whole block to another.
+//
+// genesis -> a1 -> … -> a9
+//
+//	\-> b1 -> … -> b10 -> bad
+func TestALongChangeComesInParts(t *testing.T) {
+	for _, size := range []int64{1, 500, 1500} {
+		s := newScene(t, func(c *Config) { c.maxChange, c.UndoKeep = size, 10 })
+		s.add(s.chain("genesis", "a", 9)...)
+		b := s.chain("genesis", "b", 10)
+		s.badNonce("bad")
+		s.headers(append(b, "bad")...)
+		s.bodies(append(b[1:], "bad")...)
+		s.tip("a9")
+		res, calls := s.bodies("b1"), 1
+		for ; res.More; calls++ {
+			s.tip(s.name(s.l.Tip().ID))
+			res = s.bodies()
+		}
+		if least := 19 * 159 / (size + 159); calls < 2 || int64(calls) < least {
+			t.Fatalf("%d bytes: %d parts", size, calls)
+		}
+		if !reasons(res, chain.ErrNonce) {
+			t.Fatalf("invalid: %v", res.Invalid)
+		}
+		s.tip("b10")
+	}
+}
+
 // A block that creates accounts and is reverted takes them away again.
 //
 // genesis -> a1

@@ -132,14 +132,16 @@ func (l *Ledger) Step(more func() bool) (res Result, done bool, err error) {
 	return res, l.over == nil, err
 }
 
-// pause ends a step: everything is committed, and undo from the fork on stays.
+// pause leaves a walk: everything is committed, and undo stays as far back as it may be needed.
 func (m *mover) pause() error {
 	l := m.l
 	if err := m.flush(); err != nil {
 		return err
 	}
-	if err := l.pruneUndo(); err != nil {
-		return err
+	if l.over != nil {
+		if err := l.pruneUndo(); err != nil {
+			return err
+		}
 	}
 	if err := l.writeBehind(false); err != nil {
 		return err
