@@ -36,15 +36,17 @@ type Config struct {
 	StateMemory int64        // bytes that accounts and hashes in memory may take; 0 means the constant of that name
 	Log         *slog.Logger // Badger's warnings and errors; nil is silent
 
-	readOnly    bool   // tools that only look: Badger's files stay as they are, unless it has a crash to mend
-	afterCommit func() // tests: called after each committed transaction
-	levelZero   int    // tables that Badger gathers before it compacts them; 0 is its default
-	lean        bool   // tools that make room: they write little, so they need little, and nothing is compacted beside
-	pruneStep   int    // tests: most bodies removed in one transaction; 0 is no limit but the store's
-	groupBlocks int    // tests: most blocks in one transaction; 0 is no limit but the store's
-	historySpan int    // tests: blocks in a batch of the history index; 0 means historySpan
-	historyCut  int    // tests: records of it in one transaction; 0 is as many as fit
-	behind      int    // tests: accounts in the journal from which it is written out; 0 means journalAccounts
+	readOnly    bool         // tools that only look: Badger's files stay as they are, unless it has a crash to mend
+	afterCommit func()       // tests: called after each committed transaction
+	failCommit  func() error // tests: asked before each transaction is committed; an error is the store's
+	levelZero   int          // tables that Badger gathers before it compacts them; 0 is its default
+	lean        bool         // tools that make room: they write little, so they need little, and nothing is compacted beside
+	pruneStep   int          // tests: most bodies removed in one transaction; 0 is no limit but the store's
+	maxChange   int64        // tests: bytes of bodies in one Change; 0 means maxChange
+	groupBlocks int          // tests: most blocks in one transaction; 0 is no limit but the store's
+	historySpan int          // tests: blocks in a batch of the history index; 0 means historySpan
+	historyCut  int          // tests: records of it in one transaction; 0 is as many as fit
+	behind      int          // tests: accounts in the journal from which it is written out; 0 means journalAccounts
 }
 
 // MinMemTable is the least memtable for a network: 32 × body_limit, so that the worst block (outputs to new accounts
@@ -94,6 +96,9 @@ func (c *Config) defaults() error {
 	}
 	if c.historySpan == 0 {
 		c.historySpan = historySpan
+	}
+	if c.maxChange == 0 {
+		c.maxChange = maxChange
 	}
 	if c.FreeSpace == nil {
 		c.FreeSpace = statfs
@@ -304,6 +309,11 @@ func (b *batch) fail(err error) error {
 }
 
 func (b *batch) commit() error {
+	if b.l.cfg.failCommit != nil {
+		if err := b.fail(b.l.cfg.failCommit()); err != nil {
+			return err
+		}
+	}
 	if err := b.fail(b.txn.Commit()); err != nil {
 		return err
 	}
