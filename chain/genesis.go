@@ -1,10 +1,12 @@
 package chain
 
 import (
+	"bytes"
 	"fmt"
 	"math/bits"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"quipu/chain/statetree"
 )
@@ -38,6 +40,7 @@ type Genesis struct {
 	header    Header
 	maxSupply uint64
 	issuedAt0 uint64
+	tree      *atomic.Pointer[statetree.Tree] // see TakeTree
 }
 
 // GenesisBalance is one funded account. Balance ≥ 1 knot.
@@ -51,8 +54,8 @@ func (g *Genesis) seal() error {
 	if err := g.checkBounds(); err != nil {
 		return err
 	}
-	slices.SortFunc(g.Balances, func(a, b GenesisBalance) int { return slices.Compare(a.Account[:], b.Account[:]) })
-	leaves := make([]statetree.Leaf, len(g.Balances))
+	slices.SortFunc(g.Balances, func(a, b GenesisBalance) int { return bytes.Compare(a.Account[:], b.Account[:]) })
+	leaves := make([]statetree.Change, len(g.Balances))
 	sum := uint64(0)
 	for i, b := range g.Balances {
 		if i > 0 && b.Account == g.Balances[i-1].Account {
@@ -62,7 +65,7 @@ func (g *Genesis) seal() error {
 			return ruleError(ErrGenesis, "balance %d of %s: want at least 1 and all together at most 2^63−1", b.Balance, b.Account)
 		}
 		sum += b.Balance
-		leaves[i] = statetree.Leaf{Account: b.Account, Balance: b.Balance}
+		leaves[i].Leaf = statetree.Leaf{Account: b.Account, Balance: b.Balance}
 	}
 	g.issuedAt0 = sum
 	issued, ok := g.totalSubsidy()
@@ -71,10 +74,13 @@ func (g *Genesis) seal() error {
 	}
 	g.maxSupply = sum + issued
 	g.network = NetworkID(tagGenesis.Sum(g.Append(nil)))
+	tree := statetree.New()
 	g.header = Header{
 		Version: 1, Parent: BlockID(g.network), HistoryRoot: EmptyRoot, Time: g.Time,
-		TxRoot: EmptyRoot, StateRoot: statetree.RootOf(leaves), Bits: g.Bits,
+		TxRoot: EmptyRoot, StateRoot: tree.Update(leaves), Bits: g.Bits,
 	}
+	g.tree = &atomic.Pointer[statetree.Tree]{}
+	g.tree.Store(tree)
 	return nil
 }
 
@@ -145,6 +151,15 @@ func (g *Genesis) MaxSupply() uint64 { return g.maxSupply }
 // Supply is Σ genesis balances, in knots.
 func (g *Genesis) Supply() uint64 { return g.issuedAt0 }
 
+// TakeTree is the tree of the balances, for whoever keeps the accounts: it was made to know its root. The first call
+// gets it and may change it, later ones get nil.
+func (g *Genesis) TakeTree() *statetree.Tree {
+	if g.tree == nil {
+		return nil
+	}
+	return g.tree.Swap(nil)
+}
+
 // State is the chain's state after block 0. Its work counts 0 and isn't checked.
 func (g *Genesis) State() State {
 	s := State{Header: g.header, ID: g.header.ID(), ParentTime: g.Time}
@@ -154,6 +169,7 @@ func (g *Genesis) State() State {
 
 // Append writes the canonical bytes (docs/spec.md §6): what the network id is the tagged hash of.
 func (g *Genesis) Append(dst []byte) []byte {
+	dst = slices.Grow(dst, 128+40*len(g.Balances))
 	dst = append(dst, 1, byte(len(g.Name)))
 	dst = append(dst, g.Name...)
 	dst = append(dst, byte(len(g.Prefix)))
@@ -201,7 +217,7 @@ func DecodeGenesis(b []byte) (*Genesis, error) {
 	for i := range g.Balances {
 		copy(g.Balances[i].Account[:], r.take(32))
 		g.Balances[i].Balance = r.u64()
-		if i > 0 && slices.Compare(g.Balances[i-1].Account[:], g.Balances[i].Account[:]) >= 0 {
+		if i > 0 && bytes.Compare(g.Balances[i-1].Account[:], g.Balances[i].Account[:]) >= 0 {
 			return nil, ruleError(ErrGenesis, "balances are not in ascending order of account")
 		}
 	}

@@ -56,7 +56,12 @@ func (l *Ledger) openTree(txn *badger.Txn, read statetree.ReadPage, memory int64
 	if err := read(statetree.PageKey{}, func([]byte) error { found = true; return nil }); err != nil {
 		return nil, journal{}, err
 	}
-	if !found {
+	made := l.g.TakeTree()
+	switch {
+	case found:
+	case made != nil:
+		tree.Adopt(made)
+	default:
 		changes := make([]statetree.Change, len(l.g.Balances))
 		for i, b := range l.g.Balances {
 			changes[i].Leaf = statetree.Leaf{Account: b.Account, Balance: b.Balance}

@@ -61,6 +61,16 @@ func (p *Paged) readTop(page []byte) (err error) {
 	return nil
 }
 
+// Adopt makes an empty tree hold what t holds, which is not to be used any more.
+func (p *Paged) Adopt(t *Tree) {
+	for i := range t.shards {
+		own := p.t.shards[i].paging
+		p.t.shards[i] = t.shards[i]
+		p.t.shards[i].paging = own
+	}
+	p.t.top = t.top
+}
+
 // Root returns the hash of the whole tree.
 func (p *Paged) Root() Hash { return p.t.Root() }
 

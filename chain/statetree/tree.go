@@ -92,8 +92,12 @@ func (t *Tree) update(changes []Change, workers int) Hash {
 	b := sortIntoShards(len(changes), workers, func(i int) *[32]byte { return &changes[i].Leaf.Account })
 	var fresh [2 * shardCount]bool
 	fan(workers, shardCount, func(i int) {
-		s := &t.shards[i]
-		root, changed := s.update(s.root, shardBits, b.ordered(i), changes, false)
+		s, items := &t.shards[i], b.ordered(i)
+		if s.root == 0 && s.leaves == nil && len(items) > 64 { // as much as random paths take: nothing moves
+			n := len(items) * 3 / 2
+			s.leaves, s.branches, s.marks = make([]Leaf, 0, len(items)), make([]branch, 0, n), make([]mark, 0, n)
+		}
+		root, changed := s.update(s.root, shardBits, items, changes, false)
 		if changed {
 			s.root = root
 			t.top[shardCount+i] = s.subtree(root)
