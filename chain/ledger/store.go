@@ -164,7 +164,7 @@ func openStore(c *Config, create bool) (*badger.DB, error) {
 	if left := leftMemTable(c.Dir); left > o.MemTableSize {
 		o.MemTableSize = left
 	}
-	db, err := badger.Open(o)
+	db, err := openBadger(o)
 	switch {
 	case err == nil:
 		return db, nil
@@ -178,6 +178,17 @@ func openStore(c *Config, create bool) (*badger.DB, error) {
 		return nil, fmt.Errorf("opening the ledger in %s: %w", c.Dir, err)
 	}
 	return nil, corrupt("%s does not open (%s)", c.Dir, strings.Join(strings.Fields(err.Error()), " "))
+}
+
+// openBadger opens the store, again where a process was killed between making a log's file and giving it its length: the
+// engine refuses such a file, having made an empty log of it.
+func openBadger(o badger.Options) (*badger.DB, error) {
+	for tries := 0; ; tries++ {
+		db, err := badger.Open(o)
+		if err == nil || tries == 2 || !strings.Contains(err.Error(), "Create a new file") { // ristretto's z.NewFile, wrapped as text
+			return db, err
+		}
+	}
 }
 
 // crashed reports whether the last run ended without closing: a memtable's log is left.
