@@ -127,3 +127,25 @@ func crashAfterEveryCommit(t *testing.T, behind int) {
 		t.Fatalf("%d of %d copies were in the middle of a walk", middle, len(copies))
 	}
 }
+
+// A process is killed between making a log's file and giving it its length: the next Open takes it for empty.
+func TestEmptyLogFiles(t *testing.T) {
+	s := newScene(t, onDisk(t))
+	s.add(s.chain("genesis", "a", 3)...)
+	dir := copyDir(t, s.cfg.Dir) // as a kill leaves it
+	s.cfg.Dir = dir
+	logs, _ := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if len(logs) == 0 {
+		t.Fatal("no log")
+	}
+	for _, name := range []string{"00099.mem", "000099.vlog"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		s.open()
+		s.tip("a3")
+		s.l.Close()
+	}
+}
