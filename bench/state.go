@@ -70,6 +70,13 @@ type StateResult struct {
 	RangeMake       float64 `json:"range_make_us_a_leaf"`
 	RangeVerify     float64 `json:"range_verify_us_a_leaf"` // decoding included, one core
 
+	// On disk, with a journal and pages; and opened again after kill -9 with the pages as far behind as they get.
+	PerSCommitted float64   `json:"updates_per_s_committed"`
+	BytesAnUpdate float64   `json:"bytes_written_an_update"` // journal and pages, before Badger's own
+	OpenAfterKill float64   `json:"open_after_kill_s"`
+	Stored        *Stored   `json:"stored,omitempty"`
+	Reopened      *Reopened `json:"reopened,omitempty"`
+
 	Runs map[string][]float64 `json:"runs"` // by name of the figure, in the order measured
 }
 
@@ -290,6 +297,16 @@ func (b *stateBench) finish() error {
 		"range_make_us_a_leaf": &b.r.RangeMake, "range_verify_us_a_leaf": &b.r.RangeVerify,
 	} {
 		*to = Median(b.r.Runs[name])
+	}
+	return nil
+}
+
+// Keep takes over what was measured on disk.
+func (r *StateResult) Keep(s Stored, o Reopened) error {
+	r.Stored, r.Reopened = &s, &o
+	r.PerSCommitted, r.BytesAnUpdate, r.OpenAfterKill = s.PerS, round2(s.JournalBytes+s.PageBytes), o.OpenS
+	if s.Root != o.Root || s.Behind != o.Behind {
+		return fmt.Errorf("after kill -9 the store has root %s, %d accounts behind; it had %s, %d", o.Root, o.Behind, s.Root, s.Behind)
 	}
 	return nil
 }

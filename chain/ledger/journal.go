@@ -43,6 +43,7 @@ func (g *group) appendJournal() error {
 		value = le.AppendUint64(value, state.Balance)
 		value = le.AppendUint64(value, state.Nonce)
 	}
+	l.times.JournalBytes += uint64(len(value))
 	return putRecord(func(k, v []byte) error { return g.fail(g.txn.Set(k, v)) }, journalKey(l.journal.next), value)
 }
 

@@ -1,8 +1,10 @@
 package ledger
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -15,8 +17,8 @@ import (
 // full; when its last page, the one at the top, is written, the journal begins where it stood when the checkpoint did.
 // At every moment the stored pages and the journal together give the accounts at the tip: see Checkpoint.
 const (
-	// journalAccounts is the most accounts in the journal, 14 MB: Open reads and replays them.
-	journalAccounts = 300_000
+	// JournalAccounts is the most accounts in the journal, 14 MB: Open reads and replays them.
+	JournalAccounts = 300_000
 	journalValues   = 1024
 	// StateMemory is what accounts and hashes in memory may take if nothing else is said, in bytes: about 2 million
 	// accounts. Those of more are read from pages as they are needed.
@@ -78,10 +80,51 @@ func (l *Ledger) openTree(txn *badger.Txn, read statetree.ReadPage, memory int64
 	if err != nil {
 		return nil, journal{}, err
 	}
-	if _, err := tree.Replay(changes); err != nil {
+	scan := pageScan{txn: txn}
+	defer scan.close()
+	if _, err := tree.Replay(changes, scan.read); err != nil {
 		return nil, journal{}, damagedPage(err)
 	}
 	return tree, j, nil
+}
+
+// pageScan reads pages in the order of their keys: where many of them are wanted, going from one to the next costs a
+// fraction of finding each. Each of the 16 subtrees below the top has an iterator of its own, so they can be read at
+// the same time.
+type pageScan struct {
+	txn *badger.Txn
+	its [16]*badger.Iterator
+}
+
+// scanSteps is how many pages are passed over before the wanted one is sought anew.
+const scanSteps = 8
+
+func (s *pageScan) read(k statetree.PageKey, use func([]byte) error) error {
+	key, it := pageRecord(k), s.its[k[0]>>4]
+	if it == nil {
+		it = s.txn.NewIterator(badger.IteratorOptions{Prefix: []byte{keyPage}})
+		s.its[k[0]>>4] = it
+		it.Seek(key)
+	}
+	for n := 0; it.Valid() && bytes.Compare(it.Item().Key(), key) < 0; n++ {
+		if n == scanSteps {
+			it.Seek(key)
+			break
+		}
+		it.Next()
+	}
+	if !it.Valid() || !bytes.Equal(it.Item().Key(), key) {
+		return nil
+	}
+	return it.Item().Value(use)
+}
+
+func (s *pageScan) close() {
+	for _, it := range s.its {
+		if it != nil {
+			it.Close()
+		}
+	}
 }
 
 // loadAccounts brings up the tree and compares it with the tip.
@@ -166,12 +209,14 @@ type behind struct {
 
 // writeBehind writes a slice of the tree's changed pages, if the journal or they grow large; with all, all of them.
 func (l *Ledger) writeBehind(all bool) error {
+	start := time.Now()
+	defer lap(&start, &l.times.Pages)
 	room := l.tree.Trim()
 	values := l.journal.next - l.journal.from
 	switch {
 	case all && values == 0 && l.behind.pages == nil:
 		return nil
-	case all || !room: // begin anew: what an unfinished one wrote is not written again
+	case all || l.tree.InMemory() > 2*l.cfg.StateMemory: // begin anew: what an unfinished one wrote is not written again
 		if err := l.checkpoint(0); err != nil {
 			return err
 		}
@@ -179,11 +224,14 @@ func (l *Ledger) writeBehind(all bool) error {
 		return nil
 	case l.behind.pages != nil:
 		slice := 256 + 2*(l.journal.accounts-l.behind.seen) // so that it ends before the journal has doubled
+		if !room {
+			slice += 4096
+		}
 		if l.journal.accounts >= l.cfg.behind || values >= journalValues {
 			slice = 0
 		}
 		return l.writeSlice(slice)
-	case l.journal.accounts >= l.cfg.behind/2 || values >= journalValues/2:
+	case !room || l.journal.accounts >= l.cfg.behind/2 || values >= journalValues/2:
 		return l.checkpoint(256)
 	}
 	return nil
@@ -191,15 +239,20 @@ func (l *Ledger) writeBehind(all bool) error {
 
 // checkpoint begins one and writes its first slice, or all of it for 0.
 func (l *Ledger) checkpoint(slice int) error {
-	l.behind = behind{pages: l.tree.Checkpoint(), from: l.journal.next, accounts: l.journal.accounts}
+	l.behind = behind{pages: l.tree.Checkpoint(), from: l.journal.next, accounts: l.journal.accounts, seen: l.journal.accounts}
 	return l.writeSlice(slice)
 }
 
 func (l *Ledger) writeSlice(pages int) error {
+	if err := l.cfg.checkSpace(0); err != nil { // while nothing is lost by it
+		return err
+	}
 	w := spill{l: l}
 	defer w.close()
 	l.behind.seen = l.journal.accounts
 	done, err := l.behind.pages.Write(pages, func(k statetree.PageKey, page []byte) error {
+		l.times.PagesWritten++
+		l.times.PageBytes += uint64(len(page) + 1 + len(k))
 		return w.set(pageRecord(k), page)
 	})
 	if err != nil {

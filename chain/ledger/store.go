@@ -44,9 +44,9 @@ type Config struct {
 	pruneStep   int          // tests: most bodies removed in one transaction; 0 is no limit but the store's
 	maxChange   int64        // tests: bytes of bodies in one Change; 0 means maxChange
 	groupBlocks int          // tests: most blocks in one transaction; 0 is no limit but the store's
-	historySpan int          // tests: blocks in a batch of the history index; 0 means historySpan
 	historyCut  int          // tests: records of it in one transaction; 0 is as many as fit
-	behind      int          // tests: accounts in the journal from which it is written out; 0 means journalAccounts
+	historySpan int          // tests: blocks in a batch of the history index; 0 means historySpan
+	behind      int          // tests: accounts in the journal from which it is written out; 0 means JournalAccounts
 }
 
 // MinMemTable is the least memtable for a network: 32 × body_limit, so that the worst block (outputs to new accounts
@@ -92,7 +92,7 @@ func (c *Config) defaults() error {
 		return fmt.Errorf("ledger: %d bytes of memory for accounts, want at least %d", c.StateMemory, 1<<20)
 	}
 	if c.behind == 0 {
-		c.behind = journalAccounts
+		c.behind = JournalAccounts
 	}
 	if c.historySpan == 0 {
 		c.historySpan = historySpan

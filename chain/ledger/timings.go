@@ -2,7 +2,7 @@ package ledger
 
 import "time"
 
-// Timings are sums of wall time over all blocks applied so far, for benchmarks.
+// Timings are sums over all blocks applied so far, for benchmarks: wall time, and bytes.
 type Timings struct {
 	Bodies time.Duration // storing bodies
 	Apply  time.Duration // reading accounts and applying transactions
@@ -11,9 +11,12 @@ type Timings struct {
 	Commit time.Duration // of groups, until durable
 	// History is batches of the account history index, until durable.
 	History time.Duration
+	Pages   time.Duration // writing pages behind, and letting go of them
 	// Revert and Forward are all of reverting blocks and of applying them: Apply, Root, Encode and Commit among it,
 	// and reading what isn't at hand.
 	Revert, Forward time.Duration
+
+	JournalBytes, PageBytes, PagesWritten uint64 // what accounts took on the way to disk, before Badger's own
 }
 
 // Timings may be called at any time.

@@ -3,6 +3,7 @@ package statetree
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 )
 
@@ -82,17 +83,32 @@ func (p *Paged) Update(changes []Change) (Hash, error) {
 
 // Replay is Update after pages were written that the ones above them, or the
 // one at the top, don't know of, since a Checkpoint didn't come to its end. The
-// changes must name every account that any such page could differ in.
-func (p *Paged) Replay(changes []Change) (Hash, error) {
-	p.setLax(true)
-	defer p.setLax(false)
-	return p.Update(changes)
+// changes must name every account that any such page could differ in. Pages
+// are read by read, which may be nil for the tree's own: of those whose keys
+// begin with the same four bits in ascending order and one at a time.
+func (p *Paged) Replay(changes []Change, read ReadPage) (Hash, error) {
+	own := p.t.shards[0].read
+	if read == nil {
+		read = own
+	}
+	most := p.memory / (shardCount * (branchBytes + leafBytes))
+	for i := range p.t.shards {
+		s := &p.t.shards[i]
+		s.lax, s.read = true, read
+		s.reserve(int(min(most, int64(len(changes)/shardCount*pageSlots))))
+	}
+	root, err := p.Update(changes)
+	for i := range p.t.shards {
+		p.t.shards[i].lax, p.t.shards[i].read = false, own
+	}
+	return root, err
 }
 
-func (p *Paged) setLax(lax bool) {
-	for i := range p.t.shards {
-		p.t.shards[i].lax = lax
-	}
+// reserve makes room for so many more accounts and branches, so that arrays
+// need not grow step by step.
+func (s *shard) reserve(n int) {
+	s.branches, s.marks = slices.Grow(s.branches, n), slices.Grow(s.marks, n)
+	s.leaves = slices.Grow(s.leaves, n)
 }
 
 func (p *Paged) failed() error {

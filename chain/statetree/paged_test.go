@@ -191,7 +191,7 @@ func TestPagedHistories(t *testing.T) {
 					}
 					base, s.log, c = maps.Clone(s.pages), nil, nil
 					p = openPaged(t, s, memory, cut)
-					if _, err := p.Replay(sinceLast); err != nil {
+					if _, err := p.Replay(sinceLast, nil); err != nil {
 						t.Fatal(err)
 					}
 					since = slices.Clone(sinceLast)
