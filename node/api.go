@@ -31,7 +31,7 @@ func newAPI(n *Node) (*api, error) {
 	a := &api{n: n}
 	methods, err := rpc.API{
 		NodeStatus: a.nodeStatus, ChainHead: a.chainHead, ChainBlock: a.chainBlock, ChainBlocks: a.chainBlocks,
-		ChainGenesis: a.chainGenesis, TxSubmit: a.txSubmit, TxStatus: a.txStatus, AccountGet: a.accountGet,
+		ChainGenesis: a.chainGenesis, TxSubmit: a.txSubmit, TxStatus: a.txStatus, AccountGet: a.accountGet, AccountHistory: a.accountHistory,
 		MempoolStats: a.mempoolStats, MempoolList: a.mempoolList, PeerList: a.peerList, PeerBans: a.peerBans,
 		Events: n.events.since, AdminGate: a.adminGate, AdminConnect: a.adminConnect, AdminStop: a.adminStop,
 	}.Table()
@@ -65,6 +65,7 @@ func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) 
 			Genesis: rpc.Decimal(n.g.Supply()), Issued: rpc.Decimal(issued), Burned: rpc.Decimal(burned), Max: rpc.Decimal(n.g.MaxSupply()),
 		},
 	}
+	s.History = n.historyStatus()
 	for _, p := range n.net.Peers() {
 		if p.Outbound {
 			s.Peers.Out++

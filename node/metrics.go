@@ -59,6 +59,9 @@ func newMetrics(n *Node) *metrics {
 		}
 		return 0
 	})
+	if n.cfg.History {
+		gauge("quipu_chain_history_height", "The index of accounts' histories reaches to this height.", func() float64 { return float64(n.ledger.HistoryInfo().Height) })
+	}
 	gauge("quipu_chain_tip_age_seconds", "Age of the tip by its own time.", func() float64 { return n.tipAge().Seconds() })
 	gauge("quipu_mempool_txs", "Pending transactions.", func() float64 { return float64(n.pool.Stats().Txs) })
 	gauge("quipu_mempool_bytes", "Bytes of pending and gapped transactions.", func() float64 { s := n.pool.Stats(); return float64(s.Bytes + s.GappedBytes) })

@@ -143,6 +143,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.net.Run(ctx) })
 	g.Go(func() error { return n.housekeep(ctx) })
+	g.Go(func() error { return n.keepHistory(ctx) })
 	if n.api != nil {
 		g.Go(func() error { return n.api.run(ctx) })
 	}

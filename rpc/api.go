@@ -30,6 +30,9 @@ type API struct {
 	AdminGate    func(context.Context, AdminGateParams) (AdminGate, error)
 	AdminConnect func(context.Context, AdminConnectParams) (AdminConnect, error)
 	AdminStop    func(context.Context, NoParams) (AdminStop, error)
+
+	// AccountHistory is not_available on a node that doesn't keep it.
+	AccountHistory func(context.Context, AccountHistoryParams) (AccountHistory, error)
 }
 
 // Table is the typed method table of a node. It fails if a function is missing.
@@ -49,6 +52,7 @@ func (a API) Table() ([]Entry, error) {
 		Method("tx_submit", "Hand in signed transactions; a known one gives its present state.", false, a.txSubmit),
 		Method("tx_status", "Where a transaction stands, and who verified it.", false, a.TxStatus),
 		Method("account_get", "Balance and nonce at the tip, and what the pool would change.", false, a.AccountGet),
+		Method("account_history", "Transactions and mined blocks of an account, newest first, on a node that keeps them.", false, a.AccountHistory),
 		Method("mempool_stats", "How much waits for a block.", false, a.MempoolStats),
 		Method("mempool_list", "Waiting transactions in the order a miner takes them.", false, a.MempoolList),
 		Method("peer_list", "Connected peers.", false, a.PeerList),

@@ -66,6 +66,12 @@ func TestEveryMethod(t *testing.T) {
 		same("tx_status", got, err, want)
 	}
 	{
+		got, err := c.AccountHistory(ctx, testAcc, "", 10)
+		same("account_history", got, err, AccountHistory{Account: testAcc, Next: "7:4294967295", Entries: List[HistoryEntry]{{Kind: HistoryMined, Height: 7, Block: testID}}})
+		got, err = c.AccountHistory(ctx, testAcc, got.Next, 10)
+		same("account_history", got, err, AccountHistory{Account: testAcc, Entries: List[HistoryEntry]{}})
+	}
+	{
 		got, err := c.AccountGet(ctx, testAcc)
 		same("account_get", got, err, Account{Account: testAcc, Balance: 1<<63 - 1, NextNonce: 4, Exists: true})
 	}

@@ -103,6 +103,12 @@ func (f *fakeNode) api() API {
 		AccountGet: func(_ context.Context, p AccountGetParams) (Account, error) {
 			return Account{Account: *p.Account, Balance: 1<<63 - 1, NextNonce: 4, Exists: true}, nil
 		},
+		AccountHistory: func(_ context.Context, p AccountHistoryParams) (AccountHistory, error) {
+			if p.Before == "" {
+				return AccountHistory{Account: *p.Account, Next: "7:4294967295", Entries: List[HistoryEntry]{{Kind: HistoryMined, Height: 7, Block: testID}}}, nil
+			}
+			return AccountHistory{Account: *p.Account}, nil
+		},
 		MempoolStats: func(context.Context, NoParams) (MempoolStats, error) { return MempoolStats{Txs: 1, Bytes: 159}, nil },
 		MempoolList: func(_ context.Context, p MempoolListParams) (MempoolList, error) {
 			return MempoolList{Total: 1, Txs: List[PoolTx]{{TxID: testTx, Fee: 200, State: TxPending}}}, nil

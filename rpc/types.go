@@ -86,6 +86,7 @@ type NodeStatus struct {
 	Mempool    MempoolStats `json:"mempool"`
 	Mining     Mining       `json:"mining"`
 	Supply     Supply       `json:"supply"`
+	History    *HistoryAt   `json:"history,omitempty"`
 	EventSeq   uint64       `json:"event_seq"` // newest event: read /events from here
 	Health     List[Check]  `json:"health"`
 	Hint       string       `json:"hint,omitempty"` // what to type next
@@ -119,6 +120,12 @@ type Supply struct {
 	Issued  Decimal `json:"issued"`
 	Burned  Decimal `json:"burned"`
 	Max     Decimal `json:"max"`
+}
+
+// HistoryAt says how far the index of accounts' histories is, on a node that keeps one.
+type HistoryAt struct {
+	Height uint64 `json:"height"` // blocks up to here are in it
+	Behind uint64 `json:"behind"` // blocks that wait for it; a few are listed all the same, see account_history
 }
 
 // Header is a block header. The id is the double SHA-256 of its 200 bytes.

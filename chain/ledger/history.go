@@ -149,9 +149,9 @@ func (l *Ledger) IndexHistory(all bool) (more bool, err error) {
 	return due(), nil
 }
 
-// finishHistory writes all batches that are due, for tools.
+// finishHistory writes all batches up to the tip, for tools.
 func (l *Ledger) finishHistory(ctx context.Context, progress func(stage string, done, total uint64)) error {
-	for l.cfg.History && l.historyDue(l.historyBase()) {
+	for l.cfg.History && l.historyBase() < l.record.height {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

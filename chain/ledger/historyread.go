@@ -80,6 +80,24 @@ func (l *Ledger) History(a chain.Account, before *Place, limit int) (HistoryPage
 	return page, nil
 }
 
+// BlockSupply is what a block of the best chain issued and burned, in knots; false where its undo isn't kept any more.
+func (l *Ledger) BlockSupply(id chain.BlockID) (issued, burned uint64, known bool, err error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	e := l.index.byID[id]
+	if err := l.usable(); err != nil || e == nil || !l.main.has(e) || uint64(e.height) < l.record.undoFrom {
+		return 0, 0, false, err
+	}
+	err = l.db.View(func(txn *badger.Txn) error {
+		v, err := get(txn, pieceKey(heightKey(keyUndo, uint64(e.height)), 0))
+		if err == nil && len(v) >= 52 && chain.BlockID(v) == id {
+			issued, burned, known = le.Uint64(v[32:]), le.Uint64(v[40:]), true
+		}
+		return err
+	})
+	return issued, burned, known, err
+}
+
 // place is height << 32 | index.
 type place uint64
 

@@ -13,10 +13,12 @@ type HistoryInfo struct {
 	On     bool   // the ledger was opened with it; it may be stored without
 	Stored bool   // there is one
 	Height uint64 // it is complete up to this block of the best chain
+	Behind uint64 // blocks above
 }
 
 func (l *Ledger) historyInfo() HistoryInfo {
-	return HistoryInfo{On: l.cfg.History, Stored: l.history.stored, Height: l.historyBase()}
+	base := l.historyBase()
+	return HistoryInfo{On: l.cfg.History, Stored: l.history.stored, Height: base, Behind: l.record.height - base}
 }
 
 // HistoryInfo takes no time.

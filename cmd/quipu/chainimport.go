@@ -197,6 +197,7 @@ type infoDoc struct {
 	Issued   rpc.Decimal     `json:"issued"`
 	Burned   rpc.Decimal     `json:"burned"`
 	Disk     uint64          `json:"disk_bytes"`
+	History  *uint64         `json:"history_height,omitempty"` // accounts' histories are indexed up to here
 }
 
 func (a *app) chainInfo() *cobra.Command {
@@ -218,6 +219,9 @@ func (a *app) chainInfo() *cobra.Command {
 				Supply: rpc.Decimal(i.Genesis.Supply() + i.Issued - i.Burned), Issued: rpc.Decimal(i.Issued), Burned: rpc.Decimal(i.Burned),
 				Disk: i.DiskBytes,
 			}
+			if i.History.Stored {
+				d.History = &i.History.Height
+			}
 			if a.json {
 				return a.writeJSON(d)
 			}
@@ -230,6 +234,9 @@ func (a *app) chainInfo() *cobra.Command {
 			fmt.Fprintf(a.out, "accounts      %d\n", d.Accounts)
 			fmt.Fprintf(a.out, "supply        %s QPU: issued %s, burned %s\n",
 				wallet.FormatAmount(uint64(d.Supply)), wallet.FormatAmount(uint64(d.Issued)), wallet.FormatAmount(uint64(d.Burned)))
+			if d.History != nil {
+				fmt.Fprintf(a.out, "history       of accounts, up to block %d\n", *d.History)
+			}
 			fmt.Fprintf(a.out, "disk          %d bytes in %s\n", d.Disk, dir)
 			return nil
 		},

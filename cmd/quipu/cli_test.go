@@ -68,6 +68,10 @@ func TestUsage(t *testing.T) {
 		{"tx status 12", "is no txid"},
 		{"tx status " + strings.Repeat("AB", 32), "is no txid"},
 		{"tx watch 12", "is no txid"},
+		{"account history", "wants an address or a wallet's name"},
+		{"account history bob --limit 0", "1 to 1000"},
+		{"account history bob --limit 1001", "1 to 1000"},
+		{"account history bob --before 7", "is no HEIGHT:INDEX"},
 		{"node run extra", "takes no values"},
 		{"node run --mine", "try: quipu node run --mine --miner $(quipu wallet address miner)"},
 		{"node run --mine --miner nobody", ""}, // not found
@@ -170,6 +174,7 @@ func TestDocuments(t *testing.T) {
 		"quipu.chain-import/v1": importDoc{}, "quipu.chain-info/v1": infoDoc{}, "quipu.bench-chain/v1": benchChainDoc{},
 		"quipu.chain-rollback/v1": rollbackDoc{}, "quipu.chain-reconsider/v1": reconsiderDoc{}, "quipu.chain-reindex/v1": reindexDoc{},
 		"quipu.chain-compact/v1": compactDoc{}, "quipu.wallet/v1": walletDoc{}, "quipu.balance/v1 accounts[]": balanceDoc{}, "quipu.version/v1": versionDoc{},
+		"quipu.account-history/v1": historyDoc{},
 	} {
 		fieldNames(reflect.TypeOf(doc), "", func(name string) { names[schema] = append(names[schema], name) })
 		slices.Sort(names[schema])

@@ -125,7 +125,7 @@ func classifyCall(e *rpc.Error) *exitError {
 		code = exitNotFound
 	case rpc.NameUnauthorized, rpc.NameForbidden:
 		code = exitLocked
-	case rpc.NameRejected, rpc.NameRefused:
+	case rpc.NameRejected, rpc.NameRefused, rpc.NameUnavailable:
 		code = exitRejected
 	case rpc.NameFunds:
 		code = exitFunds

@@ -21,6 +21,7 @@ type fakeNode struct {
 	url     string
 	account rpc.Account // of every account but strangers
 	submit  func(n int, id chain.TxID) (rpc.Submitted, error)
+	history func(rpc.AccountHistoryParams) (rpc.AccountHistory, error)
 	status  func(n int, id chain.TxID) (rpc.TxStatus, error)
 
 	mu       sync.Mutex
@@ -35,6 +36,9 @@ func newFake(t *testing.T) *fakeNode {
 	f.account = rpc.Account{Exists: true, Balance: 10 * chain.Knots, NextNonce: 7, Tip: rpc.BlockRef{Height: 100}}
 	f.submit = func(_ int, id chain.TxID) (rpc.Submitted, error) {
 		return rpc.Submitted{TxID: id, State: rpc.TxPending}, nil
+	}
+	f.history = func(rpc.AccountHistoryParams) (rpc.AccountHistory, error) {
+		return rpc.AccountHistory{}, rpc.Errorf(rpc.NameUnavailable, "quipu node run --history", "this node keeps no history of accounts")
 	}
 	f.status = func(int, chain.TxID) (rpc.TxStatus, error) { return rpc.TxStatus{State: rpc.TxPending}, nil }
 
@@ -102,10 +106,13 @@ func (f *fakeNode) api() rpc.API {
 			s.TxID = p.TxID
 			return s, err
 		},
-		NodeStatus:   none[rpc.NoParams, rpc.NodeStatus],
-		ChainHead:    none[rpc.NoParams, rpc.ChainHead],
-		ChainBlock:   none[rpc.ChainBlockParams, rpc.ChainBlock],
-		ChainBlocks:  none[rpc.ChainBlocksParams, rpc.ChainBlocks],
+		NodeStatus:  none[rpc.NoParams, rpc.NodeStatus],
+		ChainHead:   none[rpc.NoParams, rpc.ChainHead],
+		ChainBlock:  none[rpc.ChainBlockParams, rpc.ChainBlock],
+		ChainBlocks: none[rpc.ChainBlocksParams, rpc.ChainBlocks],
+		AccountHistory: func(_ context.Context, p rpc.AccountHistoryParams) (rpc.AccountHistory, error) {
+			return f.history(p)
+		},
 		MempoolStats: none[rpc.NoParams, rpc.MempoolStats],
 		MempoolList:  none[rpc.MempoolListParams, rpc.MempoolList],
 		PeerList:     none[rpc.NoParams, rpc.PeerList],

@@ -49,7 +49,7 @@ type running struct {
 	listen, bootstrap, allowHost             []string
 	checkpoints                              []string
 	prune                                    int
-	mine                                     bool
+	mine, history                            bool
 	mineRate                                 float64
 }
 
@@ -71,6 +71,7 @@ func (r *running) command() *cobra.Command {
 	f.StringArrayVar(&r.bootstrap, "bootstrap", nil, "`MULTIADDR` with /p2p/ id of a node to connect to; may be given often")
 	f.StringArrayVar(&r.allowHost, "allow-host", nil, "further `HOST` name the API answers to; may be given often")
 	f.IntVar(&r.prune, "prune", 0, "keep the bodies of the last `N` blocks only, at least 4096; 0 keeps all")
+	f.BoolVar(&r.history, "history", false, "keep each account's transactions findable: quipu account history")
 	f.StringArrayVar(&r.checkpoints, "checkpoint", nil, "`HEIGHT:ID`: follow no other block at that height; may be given often")
 	f.BoolVar(&r.mine, "mine", false, "make blocks")
 	f.Float64Var(&r.mineRate, "mine-rate", 0, "hashes a second at most; 0 is as fast as one core goes")
@@ -141,7 +142,7 @@ func (r *running) config() (cfg node.Config, err error) {
 	if cfg.Checkpoints, err = parseCheckpoints(r.checkpoints, cfg.Genesis); err != nil {
 		return cfg, err
 	}
-	cfg.Mine, cfg.MineRate, cfg.FreeSpace = r.mine, r.mineRate, freeSpace
+	cfg.Mine, cfg.MineRate, cfg.FreeSpace, cfg.History = r.mine, r.mineRate, freeSpace, r.history
 	switch r.logFormat {
 	case "text":
 		cfg.Log = slog.New(slog.NewTextHandler(r.a.err, nil))

@@ -60,6 +60,9 @@ func statusScreen(s *rpc.NodeStatus, source string) string {
 	row("mining", "%s", miningLine(&s.Mining))
 	row("supply", "%s of at most %s QPU, %s burned", wallet.FormatAmount(uint64(s.Supply.Genesis+s.Supply.Issued-s.Supply.Burned)),
 		wallet.FormatAmount(uint64(s.Supply.Max)), wallet.FormatAmount(uint64(s.Supply.Burned)))
+	if h := s.History; h != nil {
+		row("history", "accounts' histories up to block %d%s", h.Height, plural(h.Behind, ", %d block behind", ", %d blocks behind"))
+	}
 	row("peer id", "%s", s.PeerID)
 	for _, addr := range firstN(s.Listen, 3) {
 		row("", "%s", clean(addr))
