@@ -80,7 +80,12 @@ func TestPrune(t *testing.T) {
 	s.l.Close()
 
 	_, err := Verify(t.Context(), s.cfg, 0, nil)
-	wantErr(t, err, ErrPruned, "can't replay history", "--prune")
+	wantErr(t, err, ErrPruned, "1 to 13", "--from 18 ")
+	for _, from := range []uint64{18, 19, 20} {
+		if r, err := Verify(t.Context(), s.cfg, from, nil); err != nil || r.From != from || r.Height != 21 {
+			t.Fatalf("%+v %v", r, err)
+		}
+	}
 	wantErr(t, Export(t.Context(), s.cfg, io.Discard, nil), ErrPruned, "can't export")
 	_, err = Reindex(t.Context(), s.cfg, nil)
 	wantErr(t, err, ErrPruned, "rebuild")

@@ -35,11 +35,11 @@ func TestVerify(t *testing.T) {
 				t.Errorf("progress %d of %d", done, total)
 			}
 		})
-		want := min(4, 4-max(from, 1)+1)
-		if from > 4 {
-			want = 0
+		start, want := max(from, 1), min(4, 4-max(from, 1)+1)
+		if from > 4 { // above the tip: all is replayed, without signatures
+			start, want = 1, 0
 		}
-		if err != nil || r.Height != 4 || r.Tip != s.Get("b4").ID() || r.Txs != 4 || r.Signatures != want || r.Accounts != 3 ||
+		if err != nil || r.Height != 4 || r.Tip != s.Get("b4").ID() || r.From != start || r.Txs != 4-start+1 || r.Signatures != want || r.Accounts != 3 ||
 			r.Issued != 4*s.G.Subsidy || r.StateRoot != s.Get("b4").Header.StateRoot || r.Network != s.G.NetworkID() {
 			t.Fatalf("from %d: %+v %v", from, r, err)
 		}
@@ -145,6 +145,41 @@ func TestVerifyDetects(t *testing.T) {
 			l.Close()
 		} else {
 			wantErr(t, err, ErrCorrupt)
+		}
+	}
+}
+
+// From a height on, by undo: what is before isn't looked at, but for headers; what leads there is.
+func TestVerifyFrom(t *testing.T) {
+	s := verifiable(t)
+	whole := s.cfg.Dir
+	for _, c := range []struct {
+		name   string
+		damage func(txn *badger.Txn) error
+		says   string // of from 3; "" is fine
+	}{
+		{"nothing", func(txn *badger.Txn) error { return nil }, ""},
+		{"body before", func(txn *badger.Txn) error { return txn.Delete(pieceKey(idKey(keyBody, s.Get("b1").ID()), 0)) }, ""},
+		{"undo before", func(txn *badger.Txn) error { return txn.Delete(pieceKey(heightKey(keyUndo, 1), 0)) }, ""},
+		{"main index before", func(txn *badger.Txn) error { return txn.Delete(heightKey(keyMain, 1)) }, "main index doesn't name block 1"},
+		{"undo", func(txn *badger.Txn) error { return txn.Delete(pieceKey(heightKey(keyUndo, 3), 0)) }, "undo of block 3 is missing"},
+		{"other undo", func(txn *badger.Txn) error {
+			b, err := getUndo(txn, 4, s.G.BodyLimit)
+			if err != nil {
+				return err
+			}
+			b[len(b)-1] ^= 1
+			return putRecord(txn.Set, heightKey(keyUndo, 4), b)
+		}, "undo of block 4"},
+		{"body", func(txn *badger.Txn) error { return txn.Delete(pieceKey(idKey(keyBody, s.Get("b3").ID()), 0)) }, "body of block 3"},
+	} {
+		s.cfg.Dir = copyDir(t, whole)
+		s.tamper(c.damage)
+		r, err := Verify(t.Context(), s.cfg, 3, nil)
+		if c.says != "" {
+			wantErr(t, err, ErrCorrupt, c.says)
+		} else if err != nil || r.From != 3 || r.Txs != 2 || r.Signatures != 2 || r.Height != 4 {
+			t.Errorf("%s: %+v %v", c.name, r, err)
 		}
 	}
 }

@@ -31,6 +31,8 @@ type verifyDoc struct {
 	StateRoot  chain.Hash      `json:"state_root"`
 	Txs        uint64          `json:"txs"`
 	Signatures uint64          `json:"signatures"` // verified by this run
+	From       uint64          `json:"from"`       // first block replayed; the accounts before it come from undo, or genesis
+	Damaged    string          `json:"damaged_tables,omitempty"`
 	BodyBytes  uint64          `json:"body_bytes"`
 	Accounts   uint64          `json:"accounts"`
 	Issued     rpc.Decimal     `json:"issued"`
@@ -45,9 +47,16 @@ func (a *app) chainVerify() *cobra.Command {
 	var from uint64
 	c := &cobra.Command{
 		Use: "verify", Short: "Replay a stopped node's chain from genesis and recompute every root", Args: args(0, 0, ""),
+		Example: "  quipu chain verify\n" +
+			"  quipu chain verify --from 120000",
 		Long: "Replays a stopped node's chain from genesis: every header rule, every signature, every root, and that all\n" +
 			"balances together are what genesis and subsidies gave less what was burned, at every block. Then it compares\n" +
-			"accounts and tip with what is stored. It exits 10 if anything differs and names the first thing that does.",
+			"accounts and tip with what is stored, and reads every table of the database. It exits 10 if anything differs and\n" +
+			"names the first thing that does.\n\n" +
+			"With --from it begins at a height, for a quick look or where older bodies were pruned. Undo leads back to the\n" +
+			"accounts before that block: their root must be the one that the header before it names, and they must add up.\n" +
+			"Taken on trust is that the blocks before it kept the rules; their headers and work are checked. Undo reaches back\n" +
+			"4,096 blocks at least. From further back all is replayed, without the signatures below that height.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.ledgerDir()
 			if err != nil {
@@ -63,7 +72,7 @@ func (a *app) chainVerify() *cobra.Command {
 			took := time.Since(start)
 			doc := verifyDoc{
 				Schema: "quipu.chain-verify/v1", OK: err == nil, DataDir: filepath.Dir(dir), Network: r.Network,
-				Height: r.Height, Tip: r.Tip, Work: r.Work.Dec(), StateRoot: r.StateRoot, Txs: r.Txs, Signatures: r.Signatures,
+				Height: r.Height, Tip: r.Tip, Work: r.Work.Dec(), StateRoot: r.StateRoot, Txs: r.Txs, Signatures: r.Signatures, From: r.From, Damaged: r.Damaged,
 				BodyBytes: r.BodyBytes, Accounts: r.Accounts, Issued: rpc.Decimal(r.Issued), Burned: rpc.Decimal(r.Burned),
 				ElapsedMS: took.Milliseconds(),
 			}
@@ -84,7 +93,7 @@ func (a *app) chainVerify() *cobra.Command {
 		},
 	}
 	a.addDataDir(c)
-	c.Flags().Uint64Var(&from, "from", 0, "`HEIGHT` below which signatures are taken as verified; roots and balances never are")
+	c.Flags().Uint64Var(&from, "from", 0, "`HEIGHT` to begin at, by undo")
 	return c
 }
 
@@ -99,10 +108,19 @@ func (a *app) printVerify(d *verifyDoc, took time.Duration) {
 	fmt.Fprintf(a.out, "tip           %s\n", d.Tip)
 	fmt.Fprintf(a.out, "state root    %s\n", d.StateRoot)
 	fmt.Fprintf(a.out, "work          %s\n", d.Work)
+	switch {
+	case d.From > 1:
+		fmt.Fprintf(a.out, "replayed      blocks %d to %d; of those before, headers only\n", d.From, d.Height)
+	case d.Txs > d.Signatures:
+		a.say("undo doesn't reach back to that height: everything was replayed, older signatures were taken as verified")
+	}
 	fmt.Fprintf(a.out, "transactions  %d, signatures verified %d\n", d.Txs, d.Signatures)
 	fmt.Fprintf(a.out, "accounts      %d\n", d.Accounts)
-	fmt.Fprintf(a.out, "issued        %s QPU, burned %s QPU; at every block all balances add up to genesis + issued - burned\n",
+	fmt.Fprintf(a.out, "issued        %s QPU, burned %s QPU; at every block replayed all balances add up to genesis + issued - burned\n",
 		wallet.FormatAmount(uint64(d.Issued)), wallet.FormatAmount(uint64(d.Burned)))
+	if d.Damaged != "" {
+		fmt.Fprintf(a.out, "damaged       %s\n", d.Damaged)
+	}
 	fmt.Fprintf(a.out, "took          %s\n", ago(took))
 }
 

@@ -80,7 +80,7 @@ func classify(err error) *exitError {
 		return &exitError{exitRunning, err, ""}
 	case errors.Is(err, ledger.ErrNoLedger), errors.Is(err, ledger.ErrPruned), errors.Is(err, ledger.ErrRollback), errors.Is(err, ledger.ErrNoMark):
 		return &exitError{exitNotFound, err, ""}
-	case errors.Is(err, ledger.ErrWrongGenesis), errors.Is(err, ledger.ErrNewerSchema), errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrNoAccess):
+	case errors.Is(err, ledger.ErrWrongGenesis), errors.Is(err, ledger.ErrNewerSchema), errors.Is(err, ledger.ErrOlderSchema), errors.Is(err, ledger.ErrCorrupt), errors.Is(err, ledger.ErrNoAccess):
 		return &exitError{exitData, err, ""}
 	case errors.As(err, &gone):
 		cause := gone.Err
