@@ -13,8 +13,8 @@ import (
 )
 
 // The accounts are a statetree.Paged: its pages are records here, and what groups changed since is in the journal.
-// Pages are written behind, in slices after other work, by a statetree.Checkpoint that begins when the journal is half
-// full; when its last page, the one at the top, is written, the journal begins where it stood when the checkpoint did.
+// Pages are written behind, in slices after other work, by a statetree.Checkpoint that begins when the journal is two
+// thirds full; when its last page, the one at the top, is written, the journal begins where it stood when the checkpoint did.
 // At every moment the stored pages and the journal together give the accounts at the tip: see Checkpoint.
 const (
 	// JournalAccounts is the most accounts in the journal, 14 MB: Open reads and replays them.
@@ -223,7 +223,7 @@ func (l *Ledger) writeBehind(all bool) error {
 		l.tree.Trim()
 		return nil
 	case l.behind.pages != nil:
-		slice := 256 + 2*(l.journal.accounts-l.behind.seen) // so that it ends before the journal has doubled
+		slice := 256 + 3*(l.journal.accounts-l.behind.seen) // so that it ends before the journal has doubled
 		if !room {
 			slice += 4096
 		}
@@ -231,7 +231,7 @@ func (l *Ledger) writeBehind(all bool) error {
 			slice = 0
 		}
 		return l.writeSlice(slice)
-	case !room || l.journal.accounts >= l.cfg.behind/2 || values >= journalValues/2:
+	case !room || l.journal.accounts >= l.cfg.behind*2/3 || values >= journalValues/2:
 		return l.checkpoint(256)
 	}
 	return nil
