@@ -12,20 +12,10 @@ import (
 )
 
 // copyDir copies an open ledger's directory as a crash would leave it: what was written through the maps, nothing
-// more. The files are sparse and stay so.
+// more, at one moment. The files are sparse and stay so.
 func copyDir(t *testing.T, from string) string {
 	t.Helper()
-	to := t.TempDir()
-	files, err := filepath.Glob(filepath.Join(from, "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if filepath.Base(f) != "LOCK" {
-			copySparse(t, f, filepath.Join(to, filepath.Base(f)))
-		}
-	}
-	return to
+	return copySettled(t, from)
 }
 
 func copySparse(t *testing.T, from, to string) {

@@ -172,7 +172,7 @@ func (s *scene) reorgs(done func() bool) (names []string) {
 	}
 }
 
-// copySettled is copyDir at one moment: Badger writes tables and deletes logs in the background.
+// copySettled copies until nothing happened meanwhile: Badger writes tables and deletes logs in the background.
 func copySettled(t *testing.T, dir string) string {
 	t.Helper()
 	list := func() string {
@@ -195,7 +195,7 @@ func copySettled(t *testing.T, dir string) string {
 	}
 }
 
-// tryCopy is copyDir, or "" if a file went away meanwhile.
+// tryCopy copies the files, or returns "" if a file went away meanwhile.
 func tryCopy(t *testing.T, from string) string {
 	to := t.TempDir()
 	files, err := filepath.Glob(filepath.Join(from, "*"))
