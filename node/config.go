@@ -29,6 +29,7 @@ type Config struct {
 	// Checkpoints name the only block that is followed at a height.
 	Checkpoints map[uint64]chain.BlockID
 	MemTable    int64        // bytes of Badger's memtable; 0 is the profile's
+	StateMemory int64        // bytes that accounts in memory may take; 0 is the profile's
 	Log         *slog.Logger // nil is silent
 
 	Host      p2p.Host                         // nil makes a real one from Listen
@@ -55,6 +56,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.StateMemory == 0 && c.TestNet {
+		c.StateMemory = 32 << 20
 	}
 	if c.MemTable == 0 && !c.TestNet {
 		c.MemTable = ledger.NodeMemTable // a test network takes the least the ledger works with

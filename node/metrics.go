@@ -52,6 +52,8 @@ func newMetrics(n *Node) *metrics {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	gauge("quipu_chain_height", "Height of the validated tip.", func() float64 { return float64(n.ledger.Tip().Header.Height) })
 	gauge("quipu_chain_best_header_height", "Height of the best header.", func() float64 { return float64(n.ledger.BestHeader().Header.Height) })
+	gauge("quipu_state_memory_bytes", "What accounts and hashes of their tree take in memory.", func() float64 { return float64(n.ledger.State().Memory) })
+	gauge("quipu_state_behind_accounts", "Changed accounts that are in the journal and not yet in the pages of their tree.", func() float64 { return float64(n.ledger.State().Behind) })
 	gauge("quipu_chain_pruned_height", "Bodies of the best chain are pruned up to this height.", func() float64 { return float64(n.ledger.Pruned()) })
 	gauge("quipu_chain_rebuild_goal_height", "Height to which the chain is being applied anew from block 0; 0 if it isn't.", func() float64 {
 		if r := n.ledger.Rebuilding(); r != nil {

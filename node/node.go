@@ -115,7 +115,7 @@ func Offline(cfg Config) (*Node, error) {
 	var err error
 	n.ledger, err = ledger.Open(ledger.Config{
 		Dir: cfg.path("chain"), Genesis: cfg.Genesis, MemTable: cfg.MemTable, FreeSpace: cfg.FreeSpace, Log: cfg.Log,
-		UndoKeep: cfg.undoKeep, Prune: cfg.Prune, History: cfg.History, Checkpoints: cfg.Checkpoints,
+		UndoKeep: cfg.undoKeep, StateMemory: cfg.StateMemory, Prune: cfg.Prune, History: cfg.History, Checkpoints: cfg.Checkpoints,
 	})
 	if err != nil {
 		return nil, err

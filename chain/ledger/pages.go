@@ -199,6 +199,19 @@ func (l *Ledger) accounts(keys []chain.Account) (chain.Accounts, error) {
 	return accs, nil
 }
 
+// StateInfo is how the accounts are kept.
+type StateInfo struct {
+	Memory int64 // bytes that accounts and hashes in memory take
+	Behind int   // changed accounts in the journal that the stored pages may not have
+}
+
+// State tells how the accounts are kept.
+func (l *Ledger) State() StateInfo {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return StateInfo{Memory: l.tree.InMemory(), Behind: l.journal.accounts}
+}
+
 // behind is a checkpoint of the tree on its way.
 type behind struct {
 	pages    *statetree.Checkpoint // nil: none is

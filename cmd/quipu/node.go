@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"quipu/chain"
+	"quipu/chain/ledger"
 	"quipu/node"
 )
 
@@ -48,7 +49,7 @@ type running struct {
 	genesis, http, profile, miner, logFormat string
 	listen, bootstrap, allowHost             []string
 	checkpoints                              []string
-	prune                                    int
+	prune, stateMemory                       int
 	mine, history                            bool
 	mineRate                                 float64
 }
@@ -71,6 +72,7 @@ func (r *running) command() *cobra.Command {
 	f.StringArrayVar(&r.bootstrap, "bootstrap", nil, "`MULTIADDR` with /p2p/ id of a node to connect to; may be given often")
 	f.StringArrayVar(&r.allowHost, "allow-host", nil, "further `HOST` name the API answers to; may be given often")
 	f.IntVar(&r.prune, "prune", 0, "keep the bodies of the last `N` blocks only, at least 4096; 0 keeps all")
+	f.IntVar(&r.stateMemory, "state-memory", ledger.StateMemory>>20, "`MIB` that accounts in memory may take; those of more are read from disk")
 	f.BoolVar(&r.history, "history", false, "keep each account's transactions findable: quipu account history")
 	f.StringArrayVar(&r.checkpoints, "checkpoint", nil, "`HEIGHT:ID`: follow no other block at that height; may be given often")
 	f.BoolVar(&r.mine, "mine", false, "make blocks")
@@ -138,6 +140,12 @@ func (r *running) config() (cfg node.Config, err error) {
 	cfg.Listen, cfg.HTTP, cfg.AllowHost, cfg.Bootstrap = r.listen, r.http, r.allowHost, r.bootstrap
 	if cfg.Prune = r.prune; r.prune != 0 && r.prune < minPrune {
 		return cfg, usageError("add --prune 4096", "--prune %d: at least %d bodies have to be kept, as many as a reorg may take back; 0 keeps all", r.prune, minPrune)
+	}
+	if r.stateMemory < 1 || r.stateMemory > 1<<20 {
+		return cfg, usageError("leave it out for the default", "--state-memory %d: 1 to %d MiB", r.stateMemory, 1<<20)
+	}
+	if r.stateMemory != ledger.StateMemory>>20 {
+		cfg.StateMemory = int64(r.stateMemory) << 20
 	}
 	if cfg.Checkpoints, err = parseCheckpoints(r.checkpoints, cfg.Genesis); err != nil {
 		return cfg, err
