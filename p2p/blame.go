@@ -27,6 +27,7 @@ const (
 	Unproven        Evidence = "unproven-claim"
 	TooMany         Evidence = "too-many-requests"
 	OtherNetwork    Evidence = "other-network"
+	Unread          Evidence = "unread-answers"
 )
 
 // Penalty is what it costs.
@@ -68,6 +69,7 @@ var blame = map[Evidence]Row{
 	Unproven:        {Ignore, Rest, 10 * time.Second, "claims work and does not show the headers"},
 	TooMany:         {Ignore, Rest, time.Second, "more requests than the bucket holds: the stream is reset"},
 	OtherNetwork:    {Ignore, Disconnect, time.Minute, "speaks no protocol of this network"},
+	Unread:          {Ignore, Disconnect, time.Minute, "asks for much and reads none of it: what it asked for fills the memory for all"},
 }
 
 const (

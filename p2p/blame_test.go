@@ -74,8 +74,8 @@ func TestEvidence(t *testing.T) {
 		}
 		seen[c.want] = true
 	}
-	// These come from no error: scene_test.go and abuse_test.go have their scenes.
-	for _, ev := range []Evidence{InvalidTip, Silent, Unproven, TooMany, OtherNetwork} {
+	// These come from no error: scene_test.go, abuse_test.go and serve_test.go have their scenes.
+	for _, ev := range []Evidence{InvalidTip, Silent, Unproven, TooMany, OtherNetwork, Unread} {
 		seen[ev] = true
 	}
 	for ev, row := range blame {

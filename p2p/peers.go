@@ -50,6 +50,7 @@ type remote struct {
 	restUntil  time.Time
 	bodies     uint64
 	bodyBytes  uint64
+	unread     int // large answers in a row that it didn't read to their end
 	failedJobs int // in a row; what else it answers well doesn't count
 }
 
@@ -62,6 +63,7 @@ const (
 	bytesBurst      = 16 << 20
 	answerMemory    = 64 << 20 // bytes of answers that wait for their readers, all peers'
 	smallAnswer     = 2 * wire.MaxStatus
+	maxUnread       = 8       // two refills of a peer's share at the largest body
 	peerMemory      = 8 << 20 // the same, one peer's; at least 2 × wire.MaxAnswer and chain.MaxBody
 )
 

@@ -125,16 +125,17 @@ func (s *Service) serveHeaders(ctx context.Context, r *remote, st network.Stream
 // answer makes an answer of at most so many bytes and writes it as one frame, within the peer's share of bandwidth and
 // of the memory that answers take.
 func (s *Service) answer(ctx context.Context, r *remote, st network.Stream, most int, make func() []byte) error {
-	done, err := s.hold(ctx, r, 2*most) // the answer, and what it is made of or the frame
+	taken, err := s.hold(ctx, r, 2*most) // the answer and what it is made of
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer taken.release()
 	b := make()
+	taken.shrink(len(b)) // while it waits for its reader
 	if err := s.paced(ctx, r, st, wire.FrameHead+len(b)); err != nil {
 		return err
 	}
-	return wire.WriteFrame(st, b)
+	return s.written(r, len(b), wire.WriteFrame(st, b))
 }
 
 // serveBodies sends what it has in the order asked, and ends the answer once it exceeds wire.MaxAnswer. One body is
@@ -168,11 +169,11 @@ func (s *Service) serveBody(ctx context.Context, r *remote, st network.Stream, i
 	var body []byte
 	code := wire.BodyMissing
 	if state, ok := s.b.Header(id); ok {
-		done, err := s.hold(ctx, r, int(state.Header.BodySize))
+		taken, err := s.hold(ctx, r, int(state.Header.BodySize))
 		if err != nil {
 			return 0, err
 		}
-		defer done()
+		defer taken.release()
 		if body, ok = s.b.Body(id); ok {
 			code = wire.BodyFollows
 		}
@@ -180,15 +181,38 @@ func (s *Service) serveBody(ctx context.Context, r *remote, st network.Stream, i
 	if err := s.paced(ctx, r, st, wire.FrameHead+1+len(body)); err != nil {
 		return 0, err
 	}
-	return len(body), wire.WriteBody(st, code, body)
+	return len(body), s.written(r, len(body), wire.WriteBody(st, code, body))
 }
 
-// hold takes n bytes of the memory for answers, the peer's share first, and waits for it as long as an asker would.
-// done gives them back. A small answer takes of the peer's share alone, so that those who don't read keep nobody from
-// the status exchange; the slots of requests bound these.
-func (s *Service) hold(ctx context.Context, r *remote, n int) (done func(), err error) {
+// written notes whether the peer reads what it asks for. Memory for answers is everybody's: who takes several large ones in a
+// row not to their end, whether it lets them run into their deadline or resets them before, is disconnected for a while.
+func (s *Service) written(r *remote, n int, err error) error {
+	if n <= smallAnswer {
+		return err
+	}
+	s.mu.Lock()
+	r.unread++
+	if err == nil {
+		r.unread = 0
+	}
+	enough := r.unread == maxUnread
+	s.mu.Unlock()
+	if err != nil {
+		s.count("answers_unread")
+	}
+	if enough {
+		s.charge(r.id, Unread, err)
+	}
+	return err
+}
+
+// hold takes n bytes of the memory for answers, the peer's share first, and waits for it as long as an asker would. A
+// small answer takes of the peer's share alone, so that those who don't read keep nobody from the status exchange; the
+// slots of requests bound these.
+func (s *Service) hold(ctx context.Context, r *remote, n int) (*held, error) {
+	h := &held{n: int64(n)}
 	if n == 0 {
-		return func() {}, nil
+		return h, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.t.stall)
 	defer cancel()
@@ -196,19 +220,33 @@ func (s *Service) hold(ctx context.Context, r *remote, n int) (done func(), err 
 	if n <= smallAnswer {
 		memories = memories[:1]
 	}
-	release := func(taken []*semaphore.Weighted) {
-		for _, m := range taken {
-			m.Release(int64(n))
-		}
-	}
-	for i, m := range memories {
-		if err := m.Acquire(ctx, int64(n)); err != nil {
-			release(memories[:i])
+	for _, m := range memories {
+		if err := m.Acquire(ctx, h.n); err != nil {
+			h.release()
 			s.count("answers_refused")
 			return nil, errors.Join(errSlow, err)
 		}
+		h.of = append(h.of, m)
 	}
-	return func() { release(memories) }, nil
+	return h, nil
+}
+
+// held is memory taken for one answer.
+type held struct {
+	of []*semaphore.Weighted
+	n  int64 // of each
+}
+
+func (h *held) release() { h.shrink(0) }
+
+// shrink gives back all but n bytes.
+func (h *held) shrink(n int) {
+	if less := h.n - int64(n); less > 0 {
+		for _, m := range h.of {
+			m.Release(less)
+		}
+		h.n = int64(n)
+	}
 }
 
 // paced waits until the peer may be sent n bytes more, and starts the time that writing them may take.

@@ -111,6 +111,106 @@ func TestAnswersNobodyReadsTakeLimitedMemory(t *testing.T) {
 	}
 }
 
+// Those who go on asking and never read are disconnected, one after another, so that they can't take all memory for ever;
+// one who reads slowly isn't.
+func TestWhoNeverReadsIsDisconnected(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	big := bigBlock(g)
+	q := wire.BodiesRequest{IDs: []chain.BlockID{big.Header.ID(), big.Header.ID()}}
+	inWorld(t, func(w *world) {
+		f := newFake(g)
+		f.load([]chain.Block{big})
+		n := w.start(f, nil)
+		slow := w.liar(g, func() wire.Status { return statusOf(f) })
+		w.dialTo(slow, n)
+		var deaf []host.Host
+		for range 10 { // their shares are more than all there is
+			h := w.liar(g, func() wire.Status { return statusOf(f) })
+			w.dialTo(h, n)
+			deaf = append(deaf, h)
+		}
+		over := make(chan struct{})
+		served := 0
+		go func() {
+			defer close(over)
+			for n.remote(slow.ID()) != nil && served < 12 {
+				s := w.ask(slow, n, wire.NameBodies, q.Append(nil))
+				s.SetDeadline(time.Now().Add(10 * time.Second))
+				if b, err := io.ReadAll(&dawdler{s}); err == nil && len(b) > 0 {
+					served++
+				}
+			}
+		}()
+		for round := 0; ; round++ {
+			var open []network.Stream
+			left := 0
+			for _, h := range deaf {
+				if n.remote(h.ID()) == nil {
+					continue
+				}
+				left++
+				for range 4 {
+					open = append(open, w.ask(h, n, wire.NameBodies, q.Append(nil)))
+				}
+			}
+			if left == 0 {
+				break
+			}
+			if round > 20 {
+				t.Fatalf("%d of those who never read are left", left)
+			}
+			time.Sleep(time.Duration(3+round%2*4) * time.Second) // virtual: before and after the deadline
+			for _, s := range open {
+				s.Reset()
+			}
+		}
+		<-over
+		if served < 12 || n.remote(slow.ID()) == nil || len(n.Bans()) != 0 {
+			t.Errorf("the slow reader was served %d times; bans %v", served, n.Bans())
+		}
+		if !n.gate.denied(deaf[0].ID()) {
+			t.Error("it may come back at once")
+		}
+	})
+}
+
+// dawdler reads a little at a time: a MiB takes more than a second.
+type dawdler struct{ io.Reader }
+
+func (d *dawdler) Read(b []byte) (int, error) {
+	time.Sleep(20 * time.Millisecond) // virtual
+	return d.Reader.Read(b[:min(len(b), 16<<10)])
+}
+
+// While it waits for its reader an answer takes what it is, not what it might have been.
+func TestSmallAnswersToLargeQuestionsTakeLittle(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	blocks := testChain(g, 20, 1)
+	inWorld(t, func(w *world) {
+		f := newFake(g)
+		f.load(blocks)
+		n := w.start(f, nil)
+		h := w.liar(g, func() wire.Status { return statusOf(f) })
+		w.dialTo(h, n)
+		r := n.remote(h.ID())
+		r.bytes.AllowN(time.Now(), int(r.bytes.Tokens()))
+		r.bytes.SetLimit(20 * chain.HeaderSize) // a second: each answer waits for its turn
+		q := wire.HeadersRequest{Locator: []chain.BlockID{g.State().ID}, Max: wire.MaxHeaders}
+		for range maxServing - 2 {
+			w.ask(h, n, wire.NameHeaders, q.Append(nil))
+		}
+		time.Sleep(100 * time.Millisecond) // virtual
+		if len(r.streams) < maxServing-2 {
+			t.Fatalf("%d answers wait", len(r.streams))
+		}
+		if free := int64(peerMemory - (maxServing-2)*20*chain.HeaderSize); !r.memory.TryAcquire(free) {
+			t.Error("they take more than they are")
+		} else {
+			r.memory.Release(free)
+		}
+	})
+}
+
 // Every answer counts against the peer's share of bandwidth, not only bodies.
 func TestEveryAnswerIsPaced(t *testing.T) {
 	g := chaintest.Genesis(nil, alice)

@@ -51,7 +51,14 @@ func WriteFrame(w io.Writer, payload []byte) error {
 	if uint64(len(payload)) > math.MaxUint32 {
 		return malformed("frame of %d bytes", len(payload))
 	}
-	_, err := w.Write(AppendFrame(make([]byte, 0, FrameHead+len(payload)), payload))
+	if len(payload) <= 4096 {
+		_, err := w.Write(AppendFrame(make([]byte, 0, FrameHead+len(payload)), payload))
+		return err
+	}
+	_, err := w.Write(le.AppendUint32(nil, uint32(len(payload)))) // a large one isn't copied
+	if err == nil {
+		_, err = w.Write(payload)
+	}
 	return err
 }
 
