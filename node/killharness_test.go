@@ -24,14 +24,14 @@ import (
 
 // The kill harness: a process that imports a chain, or follows a script of reorgs, is killed at random moments, its
 // start included. It prints its tip whenever that is durable. After each kill an independent replay must agree with
-// all that is stored, and the tip may not have less work than any that was printed; where the chain was being applied anew
-// from block 0, the tip that the next process prints first may not. (Killed while it mines and syncs:
-// TestKill9TenTimes.)
+// all that is stored, accounts' histories among it, and the tip may not have less work than any that was printed; where
+// the chain was being applied anew from block 0, the tip that the next process prints first may not. (Killed while it
+// mines and syncs: TestKill9TenTimes.)
 
 // feedNode is the process that gets killed: it takes all blocks of a file, says done, and waits.
 func feedNode(dir, how, file string) error {
 	go func() { io.Copy(io.Discard, os.Stdin); os.Exit(0) }() // never outlives the test
-	cfg := Config{DataDir: dir, Genesis: crashGenesis(), TestNet: true, undoKeep: 128}
+	cfg := Config{DataDir: dir, Genesis: crashGenesis(), TestNet: true, undoKeep: 128, History: true}
 	if how == "startover" {
 		cfg.undoKeep = 4
 	}
@@ -72,6 +72,9 @@ func feedNode(dir, how, file string) error {
 				break
 			}
 			if err = n.startOver(context.Background()); err != nil {
+				break
+			}
+			if _, err = n.ledger.IndexHistory(true); err != nil {
 				break
 			}
 			say()

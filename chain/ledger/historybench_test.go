@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/dgraph-io/badger/v4"
+
 	"quipu/chain"
 	"quipu/chain/chaintest"
 )
@@ -27,6 +29,11 @@ func BenchmarkHistory(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/blocks/txs, "ns/tx")
+			size := 0
+			_ = l.db.View(func(txn *badger.Txn) error {
+				return each(txn, keyHistory, func(k, v []byte) error { size += 1 + len(k) + len(v); return nil })
+			})
+			b.ReportMetric(float64(size)/blocks/txs, "stored-B/tx")
 		})
 		b.Run(fmt.Sprint("read", accounts), func(b *testing.B) {
 			for i := range b.N {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 
@@ -244,4 +245,63 @@ func FuzzHistoryRecord(f *testing.F) {
 			t.Fatal("decode then encode isn't the identity")
 		}
 	})
+}
+
+// TestHistoryStartsOver: a chain that is applied anew from block 0 has its index made anew, over a crash too.
+func TestHistoryStartsOver(t *testing.T) {
+	t.Parallel() // it waits for the disk
+	for _, crash := range []bool{false, true} {
+		var copies []string
+		dir := t.TempDir()
+		s := deepScene(t, func(c *Config) {
+			withHistory(2)(c)
+			c.Dir = dir
+		})
+		n := historian{}
+		b := s.chain("a4", "b", 9)
+		for _, name := range []string{"a", "b"} {
+			for i := 1; i < 13; i++ {
+				if name == "a" || i < 10 {
+					n.learn(s.Get(fmt.Sprint(name, i)))
+				}
+			}
+		}
+		s.index()
+		s.give(b)
+		if crash {
+			s.l.Close()
+			s.cfg.afterCommit = func() { copies = append(copies, copySettled(t, s.cfg.Dir)) }
+			s.open()
+		}
+		if err := s.l.StartOver(); err != nil {
+			t.Fatal(err)
+		}
+		n.compare(t, s.l, 5)
+		for done := false; !done; {
+			left := 2
+			var err error
+			if _, done, err = s.l.Step(func() bool { left--; return left >= 0 }); err != nil {
+				t.Fatal(err)
+			}
+			n.compare(t, s.l, 5)
+		}
+		s.tip("b9")
+		if at := s.l.HistoryInfo(); at.Behind >= 2 {
+			t.Fatalf("%+v", at)
+		}
+		s.l.Close()
+		for i, dir := range copies {
+			s.cfg.Dir, s.cfg.afterCommit = dir, nil
+			s.open()
+			n.compare(t, s.l, 5)
+			s.steps(100)
+			n.compare(t, s.l, 5)
+			s.tip("b9")
+			s.l.Close()
+			if _, err := Verify(t.Context(), s.cfg, 0, nil); err != nil {
+				t.Fatalf("copy %d: %v", i, err)
+			}
+			os.RemoveAll(dir)
+		}
+	}
 }

@@ -133,7 +133,7 @@ func (a *app) chainReindex() *cobra.Command {
 	c := &cobra.Command{
 		Use: "reindex", Short: "Rebuild a stopped node's accounts and indexes from its headers and bodies", Args: args(0, 0, ""),
 		Long: "For a data directory whose derived records are damaged while headers and bodies are whole: it checks those first,\n" +
-			"then drops best chain, transaction index, undo records and accounts and makes them anew by applying every block,\n" +
+			"then drops best chain, indexes, undo records and accounts and makes them anew by applying every block,\n" +
 			"with all rules but signatures, which were verified when the bodies came. A damaged body is forgotten and fetched\n" +
 			"again from peers. A damaged header can't be mended: then nothing is changed, and the node has to sync again. If\n" +
 			"it is interrupted, run it again.",
