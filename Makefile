@@ -1,7 +1,7 @@
 # The few verbs people expect. `make check` is what CI runs, without the demo.
 FUZZTIME ?= 10s
 
-.PHONY: build test check lint race fuzz long demo vectors clean
+.PHONY: build test check lint race fuzz long demo vectors figures plots clean
 
 build:            ## the binary, in ./quipu
 	go build -trimpath -o quipu ./cmd/quipu
@@ -30,6 +30,12 @@ demo: build       ## the tour, once; exits 0 or 10
 
 vectors:          ## make docs/vectors anew; look at the diff
 	go test ./chain -run TestVectors -update
+
+figures: build    ## every figure of docs/performance.md, some ten minutes on a quiet machine; then the plots
+	go run ./docs/plot -measure ./quipu
+
+plots:            ## docs/figures/*.svg from docs/figures/*.json
+	go run ./docs/plot
 
 clean:
 	rm -f quipu

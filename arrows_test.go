@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"quipu/testnet":         {"rpc", "wallet", "explorer", "chain"},
 	"quipu/bench":           nil, // all but cmd, and a program can't be imported
 	"quipu/cmd/quipu":       nil, // all
+	"quipu/docs/plot":       {},
 }
 
 // keptIn names outside modules that only some packages may import directly.
