@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/btcsuite/btcd/btcutil/bech32"
@@ -28,6 +29,9 @@ func EncodeAddress(prefix string, a Account) string {
 // point of the curve is refused: whatever is paid to it is burned.
 func DecodeAddress(prefix, s string) (Account, error) {
 	hrp, data, version, err := bech32.DecodeGeneric(s)
+	if sum := (bech32.ErrInvalidChecksum{}); errors.As(err, &sum) { // its text offers the right one: no mistyped address may be mended so
+		return Account{}, fmt.Errorf("address %.100q: its checksum is wrong, so at least one character is; copy it anew from its owner", s)
+	}
 	if err != nil {
 		return Account{}, fmt.Errorf("address %.100q: %w", s, err)
 	}

@@ -2,6 +2,7 @@ package chain_test
 
 import (
 	"encoding/hex"
+	"errors"
 	"os"
 	"regexp"
 	"slices"
@@ -184,5 +185,21 @@ func TestBech32mLibrary(t *testing.T) {
 	}
 	if n != 21 {
 		t.Errorf("%d strings, want 21", n)
+	}
+}
+
+// TestWrongChecksumIsNotMended: an error says what is wrong with an address, never what would make a mistyped one pass.
+func TestWrongChecksumIsNotMended(t *testing.T) {
+	good := chain.EncodeAddress("qp", alice.Account)
+	for i := 3; i < len(good)-6; i++ {
+		wrong := good[:i] + swap(good[i]) + good[i+1:]
+		_, err := chain.DecodeAddress("qp", wrong)
+		var sum bech32.ErrInvalidChecksum
+		if _, _, cause := bech32.Decode(wrong); !errors.As(cause, &sum) {
+			t.Fatalf("%s: %v", wrong, cause)
+		}
+		if err == nil || !strings.Contains(err.Error(), "checksum is wrong") || strings.Contains(err.Error(), sum.Expected) || strings.Contains(err.Error(), sum.ExpectedM) {
+			t.Errorf("%s: %v", wrong, err)
+		}
 	}
 }

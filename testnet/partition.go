@@ -39,15 +39,46 @@ func ParseSides(text string, nodes []int) ([][]int, error) {
 		}
 		sides = append(sides, side)
 	}
+	if left := slices.DeleteFunc(slices.Clone(nodes), func(k int) bool { return seen[k] }); len(left) > 0 {
+		return nil, fmt.Errorf("sides %.60q: each node stands on one side, and %s on none; perhaps %s", text, names(left), sidesText(sides, left))
+	}
 	if len(sides) < 2 {
 		return bad("one side is no partition")
 	}
-	for _, k := range nodes {
-		if !seen[k] {
-			return bad("node-%d stands on no side", k)
-		}
-	}
 	return sides, nil
+}
+
+// names is "node-4 and node-5 stand".
+func names(nodes []int) string {
+	words := make([]string, len(nodes))
+	for i, k := range nodes {
+		words[i] = nodeName(k)
+	}
+	if len(words) == 1 {
+		return words[0] + " stands"
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " and " + words[last] + " stand"
+}
+
+// sidesText writes sides as ParseSides reads them, with the nodes left on the last one, or on a second one if there is
+// one only.
+func sidesText(sides [][]int, left []int) string {
+	all := slices.Clone(sides)
+	if last := len(all) - 1; last > 0 {
+		all[last] = append(slices.Clone(all[last]), left...)
+	} else {
+		all = append(all, left)
+	}
+	out := make([]string, len(all))
+	for i, side := range all {
+		words := make([]string, len(side))
+		for j, k := range side {
+			words[j] = strconv.Itoa(k)
+		}
+		out[i] = strings.Join(words, ",")
+	}
+	return strings.Join(out, "/")
 }
 
 // ParseNode reads "3" or "node-3".

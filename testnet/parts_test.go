@@ -30,7 +30,9 @@ func TestParseSides(t *testing.T) {
 	for text, why := range map[string]string{
 		"":              "no node",
 		"1,2,3,4,5":     "one side",
-		"1,2/3,4":       "node-5 stands on no side",
+		"1,2/3,4":       "node-5 stands on none; perhaps 1,2/3,4,5",
+		"1,2":           "node-3, node-4 and node-5 stand on none; perhaps 1,2/3,4,5",
+		"1,2/3":         "node-4 and node-5 stand on none; perhaps 1,2/3,4,5",
 		"1,2/3,4,5,6":   "no honest node-6",
 		"1,2/2,3,4,5":   "twice",
 		"1,2//3,4,5":    "no node",

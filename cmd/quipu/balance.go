@@ -73,7 +73,7 @@ func (a *app) walletBalance() *cobra.Command {
 				return []any{b.Name, wallet.FormatAmount(uint64(b.Balance)), wallet.FormatAmount(uint64(b.PendingIn)), wallet.FormatAmount(uint64(b.PendingOut)), b.Address}
 			})
 			if len(infos) == 0 {
-				a.say("no wallets for %s yet: %s", g, typed("quipu wallet new NAME"))
+				a.say("no wallets for %s yet: %s", g, a.typed("quipu wallet new NAME"))
 			}
 			return nil
 		},

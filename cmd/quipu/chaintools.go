@@ -70,7 +70,7 @@ func (a *app) chainRollback() *cobra.Command {
 			fmt.Fprintf(a.out, "height        %d, was %d\ntip           %s\n", r.To, r.From, r.Tip)
 			if invalidate {
 				fmt.Fprintf(a.out, "refused       %s\n", r.Refused)
-				a.say("the node won't follow that block again; to take it back: %s", typed("quipu chain reconsider "+r.Refused.String()))
+				a.say("the node won't follow that block again; to take it back: %s", a.typed("quipu chain reconsider "+r.Refused.String()))
 			} else {
 				a.say("the next start applies these blocks again; --invalidate keeps a node from doing so")
 			}

@@ -121,7 +121,7 @@ func TestHelpTopics(t *testing.T) {
 	text := cli(t, "help", "exit-codes").out
 	at := 0
 	for _, code := range []int{exitOK, exitOther, exitUsage, exitNotFound, exitLocked, exitUnreachable, exitRejected, exitUnknown, exitFunds,
-		exitRunning, exitCheck, exitSpace, exitData, exitInterrupted} {
+		exitRunning, exitCheck, exitSpace, exitData, exitTerminal, exitInterrupted} {
 		i := strings.Index(text[at:], "\n  "+strconv.Itoa(code)+" ")
 		if i < 0 {
 			t.Fatalf("exit code %d isn't explained", code)
@@ -157,6 +157,50 @@ func TestEveryCommand(t *testing.T) {
 				}
 			}
 		})
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(root)
+}
+
+// TestTyped: suggested commands repeat the flags that say which node, directory or network is meant, where the command
+// takes them, in front of words that explain the line.
+func TestTyped(t *testing.T) {
+	a := &app{rpc: "http://127.0.0.1:4899", dataDir: "/tmp/a b", testnet: "two"}
+	for line, want := range map[string]string{
+		"quipu tx watch 12":                          "quipu tx watch 12 --rpc http://127.0.0.1:4899",
+		"quipu tx watch 12 --rpc http://127.0.0.1:1": "quipu tx watch 12 --rpc http://127.0.0.1:1",
+		"quipu chain block 1":                        "quipu chain block 1 --rpc http://127.0.0.1:4899",
+		"quipu chain verify":                         "quipu chain verify --data-dir '/tmp/a b'",
+		"quipu chain compact --to DIR, a new one":    "quipu chain compact --to DIR --data-dir '/tmp/a b', a new one",
+		"quipu testnet ps     the BANS column":       "quipu testnet ps --name two     the BANS column",
+		"quipu bench verify":                         "quipu bench verify",
+		"quipu chain blocky":                         "quipu chain blocky",
+		"add --rpc URL":                              "add --rpc URL",
+		"quipu node run --data-dir /d":               "quipu node run --data-dir /d",
+		"quipu status":                               "quipu status --rpc http://127.0.0.1:4899",
+	} {
+		if got := a.typed(line); got != typed(want) {
+			t.Errorf("%q: %q", line, got)
+		}
+	}
+	if got := (&app{}).typed("quipu tx watch 12"); got != typed("quipu tx watch 12") {
+		t.Error(got)
+	}
+	root := (&app{in: strings.NewReader(""), found: discoverTestnet}).root()
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, f := range []struct {
+			name string
+			of   []string
+		}{{"data-dir", usingDataDir}, {"name", usingTestnet}} {
+			takes := c.Flags().Lookup(f.name) != nil || c.InheritedFlags().Lookup(f.name) != nil
+			listed := slices.ContainsFunc(f.of, func(v string) bool { return c.CommandPath() == v || strings.HasPrefix(c.CommandPath(), v+" ") })
+			if takes != listed && !c.Hidden {
+				t.Errorf("%s takes --%s: %v, and is listed: %v", c.CommandPath(), f.name, takes, listed)
+			}
+		}
 		for _, sub := range c.Commands() {
 			walk(sub)
 		}

@@ -21,6 +21,7 @@ type sendDoc struct {
 	To            string       `json:"to"`
 	Amount        rpc.Decimal  `json:"amount"`
 	Fee           rpc.Decimal  `json:"fee"`
+	AccountPrice  rpc.Decimal  `json:"account_price"` // part of the fee that is burned, for a recipient without an account
 	Nonce         rpc.Decimal  `json:"nonce"`
 	ValidUntil    uint32       `json:"valid_until"`
 	Verified      verifiedDoc  `json:"verified"`
@@ -130,7 +131,7 @@ func (s *sending) doc(w *waiter, outcome string) sendDoc {
 	d := sendDoc{
 		Schema: "quipu.send/v1", TxID: s.id, Outcome: outcome, Status: w.last.State, Network: rpc.NetworkOf(s.g),
 		From: s.from.Address, To: chain.EncodeAddress(s.g.Prefix, s.tx.Outputs[0].To), Amount: rpc.Decimal(s.tx.Outputs[0].Amount),
-		Fee: rpc.Decimal(s.tx.Fee), Nonce: rpc.Decimal(s.tx.Nonce), ValidUntil: s.tx.ValidUntil,
+		Fee: rpc.Decimal(s.tx.Fee), AccountPrice: rpc.Decimal(s.price), Nonce: rpc.Decimal(s.tx.Nonce), ValidUntil: s.tx.ValidUntil,
 		Confirmations: w.last.Confirmations, Verified: verifiedDoc{Local: w.last.ThisNode.Verified},
 	}
 	if !s.start.IsZero() {

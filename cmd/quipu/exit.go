@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"quipu/chain"
@@ -30,6 +31,7 @@ const (
 	exitCheck       = 10 // check failed
 	exitSpace       = 11 // disk space low
 	exitData        = 12 // data directory unusable
+	exitTerminal    = 13 // something is shown or asked on a terminal only
 	exitInterrupted = 130
 )
 
@@ -75,7 +77,7 @@ func classify(err error) *exitError {
 	case errors.Is(err, context.Canceled):
 		return &exitError{exitInterrupted, errors.New("interrupted"), ""}
 	case errors.As(err, &space):
-		return &exitError{exitSpace, err, "df -h " + shellQuote(space.Dir)}
+		return &exitError{exitSpace, err, "df -h " + shellQuote(space.Dir) + "\nquipu chain compact --prune 10000 --to DIR, a new directory on another disk"}
 	case errors.Is(err, ledger.ErrLocked):
 		return &exitError{exitRunning, err, ""}
 	case errors.Is(err, ledger.ErrNoLedger), errors.Is(err, ledger.ErrPruned), errors.Is(err, ledger.ErrRollback), errors.Is(err, ledger.ErrNoMark):
@@ -145,7 +147,7 @@ func (a *app) report(err error) int {
 	e := classify(err)
 	fmt.Fprintf(a.err, "quipu: %v\n", e.err)
 	for line := range splitLines(e.hint) {
-		fmt.Fprintf(a.err, "  try: %s\n", typed(line))
+		fmt.Fprintf(a.err, "  try: %s\n", a.typed(line))
 	}
 	return e.code
 }
@@ -157,6 +159,39 @@ func program() string {
 	}
 	return "quipu"
 }
+
+// typed is a command line that begins with "quipu", as it has to be typed here, with the flags that say which node,
+// directory or network is meant, if this command was given them. Words after a comma or several spaces explain the line.
+func (a *app) typed(line string) string {
+	flag := func(name, value string, of []string) {
+		verb := func(v string) bool {
+			return line == v || strings.HasPrefix(line, v+" ") || strings.HasPrefix(line, v+",")
+		}
+		if value == "" || !slices.ContainsFunc(of, verb) || strings.Contains(line, name+" ") {
+			return
+		}
+		end := len(line)
+		for _, mark := range []string{", ", "  "} {
+			if i := strings.Index(line, mark); i >= 0 {
+				end = min(end, i)
+			}
+		}
+		line = line[:end] + " " + name + " " + shellQuote(value) + line[end:]
+	}
+	flag("--rpc", a.rpc, askingNode)
+	flag("--data-dir", a.dataDir, usingDataDir)
+	flag("--name", a.testnet, usingTestnet)
+	return typed(line)
+}
+
+// Which commands take which of these flags; a test holds this against the command tree.
+var (
+	askingNode = []string{"quipu send", "quipu status", "quipu tx", "quipu peer", "quipu wallet", "quipu balance", "quipu account",
+		"quipu chain head", "quipu chain block", "quipu chain blocks"}
+	usingDataDir = []string{"quipu node run", "quipu chain verify", "quipu chain export", "quipu chain import", "quipu chain info",
+		"quipu chain rollback", "quipu chain reconsider", "quipu chain reindex", "quipu chain compact"}
+	usingTestnet = []string{"quipu testnet"}
+)
 
 // typed is a command line that begins with "quipu", as it has to be typed here.
 func typed(line string) string {

@@ -21,6 +21,7 @@ const exitCodesHelp = `Exit codes
   10   a check failed
   11   disk space low: nothing was lost, make room or see quipu chain compact --help
   12   data directory or wallet file unusable: another network's, written by a newer program, damaged, or not ours to write
+  13   no terminal: what is shown or asked on a terminal only can't be
   130  interrupted
 
 "go run" turns every code but 0 into 1: build the binary for scripts.

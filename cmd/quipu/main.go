@@ -44,6 +44,7 @@ type app struct {
 	rpc     string // --rpc: URL of a node's API; see endpoint.go
 	token   string // --rpc-token-file
 	dataDir string // --data-dir of the command that has it; see paths.go
+	testnet string // --name of testnet's commands
 
 	lines *bufio.Reader             // over in, for questions
 	found func() (runningNet, bool) // the running test network, looked for once

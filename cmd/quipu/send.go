@@ -35,6 +35,7 @@ type sending struct {
 
 	// found out
 	path    string
+	price   uint64 // of a new account, in knots; 0 if the recipient has one. It is part of the fee
 	from    wallet.Info
 	toLabel string
 	tx      chain.Tx
@@ -65,7 +66,7 @@ func sendCommand(a *app) *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&s.wallet, "wallet", "", "`WALLET` that pays (default: $QUIPU_WALLET, alice of a test network, the only one)")
-	f.StringVar(&s.fee, "fee", "auto", "`QPU` for the miner; auto is the least the network takes")
+	f.StringVar(&s.fee, "fee", "auto", "`QPU`; auto is the least the network takes, with the price of a new account for a recipient that has none")
 	f.StringVar(&s.memo, "memo", "", "`TEXT` of up to 80 bytes that everybody can read")
 	f.Uint32Var(&s.validFor, "valid-for", 1000, "`BLOCKS` in which it may be included, from now; 0 is for ever")
 	f.StringVar(&s.nonce, "nonce", "", "`N`: take this place in the account's order, such as that of a payment to replace")
@@ -179,6 +180,7 @@ func (s *sending) prepare(ctx context.Context) (err error) {
 	}
 	if !payee.Exists {
 		p.NewAccounts = 1
+		s.price = s.g.AccountPrice
 	}
 	if s.tx, err = wallet.Build(s.g, p); err != nil {
 		return err
@@ -202,8 +204,16 @@ func (s *sending) affordable(payer *rpc.Account) error {
 	if payer.PendingOut > 0 {
 		on = fmt.Sprintf(" (%s more is on its way out)", wallet.FormatAmount(uint64(payer.PendingOut)))
 	}
-	return fail(exitFunds, "quipu wallet balance "+s.from.Name, "wallet %s has %s QPU%s, and this needs %s: %s and a fee of %s",
-		s.from.Name, wallet.FormatAmount(free), on, wallet.FormatAmount(spent), wallet.FormatAmount(s.tx.Outputs[0].Amount), wallet.FormatAmount(s.tx.Fee))
+	return fail(exitFunds, "quipu wallet balance "+s.from.Name, "wallet %s has %s QPU%s, and this needs %s: %s and a fee of %s%s",
+		s.from.Name, wallet.FormatAmount(free), on, wallet.FormatAmount(spent), wallet.FormatAmount(s.tx.Outputs[0].Amount), wallet.FormatAmount(s.tx.Fee), s.priceWords())
+}
+
+// priceWords says why a fee is higher than another.
+func (s *sending) priceWords() string {
+	if s.price == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s of it because this recipient has no account yet: it is burned)", wallet.FormatAmount(s.price))
 }
 
 // summary is what a person checks before saying yes: the full address, never a shortened one.
@@ -213,7 +223,7 @@ func (s *sending) summary() string {
 		to = s.toLabel + "  " + to
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s → %s\n  %s QPU + fee %s QPU, nonce %d", s.from.Name, to, wallet.FormatAmount(s.tx.Outputs[0].Amount), wallet.FormatAmount(s.tx.Fee), s.tx.Nonce)
+	fmt.Fprintf(&b, "%s → %s\n  %s QPU + fee %s QPU%s, nonce %d", s.from.Name, to, wallet.FormatAmount(s.tx.Outputs[0].Amount), wallet.FormatAmount(s.tx.Fee), s.priceWords(), s.tx.Nonce)
 	if s.tx.ValidUntil != 0 {
 		fmt.Fprintf(&b, ", valid until block %d", s.tx.ValidUntil)
 	}

@@ -112,12 +112,15 @@ func TestSendBuilds(t *testing.T) {
 	if _, errs := f.g.CheckTxs(f.raws[:1], nil); errs[0] != nil {
 		t.Errorf("what was handed in is invalid: %v", errs[0])
 	}
-	cli(t, "send", chain.EncodeAddress(f.g.Prefix, stranger.Account), "0.00000001", "-y", "--wait", "none", "--valid-for", "0", "--nonce", "3").want(t, 0)
+	cli(t, "send", chain.EncodeAddress(f.g.Prefix, stranger.Account), "0.00000001", "-y", "--wait", "none", "--valid-for", "0", "--nonce", "3").want(t, 0,
+		"0.00001 of it because this recipient has no account yet")
 	tx = f.sent(t, 2)
 	if tx.Nonce != 3 || tx.ValidUntil != 0 || tx.Outputs[0].To != stranger.Account || tx.Fee != f.g.MinFee(tx.Size())+f.g.AccountPrice {
 		t.Errorf("to a new account: %+v", tx)
 	}
-	cli(t, "send", "bob", "1", "-y", "--wait", "none", "--fee", "0.001").want(t, 0)
+	if r := cli(t, "send", "bob", "1", "-y", "--wait", "none", "--fee", "0.001").want(t, 0); strings.Contains(r.err, "no account") {
+		t.Error(r.err)
+	}
 	if tx = f.sent(t, 3); tx.Fee != chain.Knots/1000 {
 		t.Errorf("fee %d", tx.Fee)
 	}

@@ -53,10 +53,11 @@ func testnetCommand(a *app) *cobra.Command {
 
 // find is the network that the verbs are for.
 func (t *testnetCmd) find() (*testnet.Client, testnet.Record, error) {
+	t.testnet = t.name
 	c, r, err := testnet.Find(t.name)
 	switch {
 	case errors.Is(err, testnet.ErrNone):
-		return nil, r, fail(exitNotFound, program()+" testnet up --detach", "%w", err)
+		return nil, r, fail(exitNotFound, "quipu testnet up --detach", "%w", err)
 	case err != nil:
 		return nil, r, usageError("", "%w", err)
 	}
@@ -84,9 +85,9 @@ func (t *testnetCmd) nodeVerb(what, short string) *cobra.Command {
 			fmt.Fprintf(t.out, "%s is %s\n", n.Name, n.State)
 			switch what {
 			case "kill", "stop":
-				t.say("  next: %s testnet start %s", program(), strings.TrimPrefix(n.Name, "node-"))
+				t.say("  next: %s", t.typed("quipu testnet start "+strings.TrimPrefix(n.Name, "node-")))
 			case "pause":
-				t.say("  next: %s testnet resume %s", program(), strings.TrimPrefix(n.Name, "node-"))
+				t.say("  next: %s", t.typed("quipu testnet resume "+strings.TrimPrefix(n.Name, "node-")))
 			}
 			return nil
 		},
@@ -176,7 +177,7 @@ func (t *testnetCmd) partition() *cobra.Command {
 				return t.writeJSON(sidesDoc{"quipu.testnet.partition/v1", p})
 			}
 			fmt.Fprintf(t.out, "cut %s: %s\n", plural(p.Links, "%d link", "%d links"), sidesText(p.Sides))
-			t.say("each side goes on with a branch of its own; the one with more work wins when they meet\n  next: %s testnet heal", program())
+			t.say("each side goes on with a branch of its own; the one with more work wins when they meet\n  next: %s", t.typed("quipu testnet heal"))
 			return nil
 		},
 	}
@@ -210,7 +211,11 @@ func (t *testnetCmd) heal() *cobra.Command {
 			if t.json {
 				return t.writeJSON(sidesDoc{"quipu.testnet.heal/v1", p})
 			}
-			fmt.Fprintf(t.out, "joined %s\n", plural(p.Links, "%d link", "%d links"))
+			if len(p.Sides) == 0 {
+				fmt.Fprintln(t.out, "nothing was cut")
+			} else {
+				fmt.Fprintf(t.out, "joined %s\n", plural(p.Links, "%d link", "%d links"))
+			}
 			return nil
 		},
 	}
@@ -234,7 +239,7 @@ func (t *testnetCmd) add() *cobra.Command {
 			}
 			fmt.Fprintf(t.out, "%s is %s (%s), peer %s\n", n.Name, n.State, n.Kind, n.PeerID)
 			if bad != "" {
-				t.say("  next: %s testnet ps     the BANS column", program())
+				t.say("  next: %s     the BANS column", t.typed("quipu testnet ps"))
 			}
 			return nil
 		},
@@ -270,7 +275,12 @@ func (t *testnetCmd) faucet() *cobra.Command {
 			}
 			t.say("%s QPU from %s to %s, handed to %s", wallet.FormatAmount(amount), p.From, p.To, p.Node)
 			fmt.Fprintln(t.out, p.TxID)
-			t.say("  next: %s tx watch %s", program(), p.TxID)
+			if t.name != "" && t.rpc == "" { // another network may be the one that is asked without
+				if e, err := net.Env(c.Context(), p.Node); err == nil {
+					t.rpc = e.RPC
+				}
+			}
+			t.say("  next: %s", t.typed("quipu tx watch "+p.TxID.String()))
 			return nil
 		},
 	}
@@ -321,7 +331,7 @@ func (t *testnetCmd) logs() *cobra.Command {
 				return err
 			}
 			if k > len(s.Nodes) {
-				return fail(exitNotFound, program()+" testnet ps", "there is no node-%d in %s", k, s.Name)
+				return fail(exitNotFound, "quipu testnet ps", "there is no node-%d in %s", k, s.Name)
 			}
 			return followLog(c.Context(), t.out, s.Nodes[k-1].Log, most<<10, follow)
 		},

@@ -154,7 +154,7 @@ func TestTestnetLife(t *testing.T) {
 	cli(t, "testnet", "start", "node-3").want(t, exitOK)
 	eventually(t, "node-3 is back on the common tip", func() bool { s := ps(t); return s.Tips == 1 && s.Nodes[2].Height > high && s.Nodes[2].Peers == 2 })
 
-	cli(t, "testnet", "partition", "1/2").want(t, exitUsage, "node-3 stands on no side")
+	cli(t, "testnet", "partition", "1/2").want(t, exitUsage, "perhaps 1/2,3")
 	cli(t, "testnet", "partition", "1/2,3").want(t, exitOK)
 	eventually(t, "two tips", func() bool {
 		s := ps(t)

@@ -132,7 +132,7 @@ func (a *app) printMade(w *wallet.Wallet, path string) error {
 
 // backUp brings the words to their owner: to a file, or on a terminal. Otherwise it says how to get them.
 func (a *app) backUp(ctx context.Context, w *wallet.Wallet, file string) error {
-	later := "not backed up: " + typed("quipu wallet words "+w.Info().Name) + " shows its words on a terminal"
+	later := "not backed up: " + a.typed("quipu wallet words "+w.Info().Name) + " shows its words on a terminal"
 	if file != "" {
 		if err := writeWords(file, w); err != nil {
 			return fail(classify(err).code, "quipu wallet words "+w.Info().Name, "the wallet was made, its words could not be written: %w", err)
@@ -168,7 +168,7 @@ func (a *app) walletWords() *cobra.Command {
 				return err
 			}
 			if out == "" && !a.canAsk() {
-				return fail(exitLocked, "add --mnemonic-out FILE", "words are shown on a terminal only")
+				return fail(exitTerminal, "add --mnemonic-out FILE", "words are shown on a terminal only")
 			}
 			w, err := a.unlock(c.Context(), pass, path, info)
 			if err != nil {
@@ -250,7 +250,7 @@ func (a *app) walletList() *cobra.Command {
 				return []any{w.Name, w.Network, w.Address, note}
 			})
 			if len(list) == 0 {
-				a.say("no wallets yet: %s", typed("quipu wallet new NAME"))
+				a.say("no wallets yet: %s", a.typed("quipu wallet new NAME"))
 			}
 			return nil
 		},

@@ -79,7 +79,7 @@ func TestWalletFlow(t *testing.T) {
 	if r := run(0, "wallet", "list", "--json"); !strings.Contains(r.out, `"schema": "quipu.wallets/v1"`) {
 		t.Errorf("list:\n%s", r.out)
 	}
-	run(exitLocked, "wallet", "words", "savings") // on a terminal only
+	run(exitTerminal, "wallet", "words", "savings") // on a terminal only
 	run(exitNotFound, "wallet", "address", "nobody")
 
 	for _, r := range printed {
@@ -107,7 +107,7 @@ func TestWalletRestoreRefuses(t *testing.T) {
 			t.Errorf("a word was printed: %s", r.err)
 		}
 	}
-	cli(t, "wallet", "restore", "x", "--genesis", genesis, "--no-passphrase").want(t, exitLocked, "add --mnemonic-file FILE")
+	cli(t, "wallet", "restore", "x", "--genesis", genesis, "--no-passphrase").want(t, exitTerminal, "add --mnemonic-file FILE")
 	cliCtx(t, t.Context(), "", "wallet", "restore", "x", "--genesis", genesis, "--passphrase-file", "-", "--mnemonic-file", "-").want(t, exitUsage)
 	r := cliCtx(t, t.Context(), strings.Repeat("abandon ", 11)+"about", "wallet", "restore", "x", "--genesis", genesis, "--no-passphrase", "--mnemonic-file", "-").want(t, 0)
 	if !strings.HasPrefix(r.out, "tqp1p") {

@@ -21,7 +21,7 @@ const (
 // whether they were given right. Words never go anywhere else than to this terminal.
 func (a *app) showWords(ctx context.Context, w *wallet.Wallet) (bool, error) {
 	if !a.canAsk() {
-		return false, fail(exitLocked, "add --mnemonic-out FILE", "words are shown on a terminal only")
+		return false, fail(exitTerminal, "add --mnemonic-out FILE", "words are shown on a terminal only")
 	}
 	mnemonic, err := w.Mnemonic()
 	if err != nil {
@@ -102,7 +102,7 @@ func (a *app) readWords(ctx context.Context, file string) (string, error) {
 		b, err := readBounded(file, most)
 		return string(b), err
 	case !a.canAsk():
-		return "", fail(exitLocked, "add --mnemonic-file FILE", "the words of the wallet are needed, and there is nobody to ask")
+		return "", fail(exitTerminal, "add --mnemonic-file FILE", "the words of the wallet are needed, and there is nobody to ask")
 	}
 	fmt.Fprint(a.err, altScreen)
 	defer fmt.Fprint(a.err, mainScreen)

@@ -90,10 +90,20 @@ function drawTips(nodes, tips, sides) {
   root.replaceChildren(...out);
 }
 
+const LABEL = 12; // from one line's label to the next
+
+// spread moves labels apart that would overlap, as little as needed, and keeps them between low and high if they fit.
+function spread(labels, low, high) {
+  labels.sort((a, b) => a.y - b.y);
+  labels.forEach((l, i) => { l.y = Math.max(l.y, i ? labels[i - 1].y + LABEL : low); });
+  for (let i = labels.length - 1, most = high; i >= 0; i--, most -= LABEL) labels[i].y = Math.min(labels[i].y, most);
+}
+
 // drawLines: height over time, a line a node, its number at the end; a gap where it was down.
 function drawLines(nodes, now) {
   const root = $('lines');
-  const w = 900, h = 240, left = 56, right = 70, top = 12, bottom = 26;
+  const left = 56, right = 70, top = 12, bottom = 26;
+  const w = 900, h = Math.max(240, top + bottom + nodes.length * LABEL);
   const all = history.flatMap((p) => [...p.heights.values()]);
   const out = [];
   root.setAttribute('width', w);
@@ -113,7 +123,7 @@ function drawLines(nodes, now) {
   }
   out.push(svg('text', { class: 'small', x: left, y: h - 8 }, duration(now - from) + ' ago'));
   out.push(svg('text', { class: 'small', x: w - right, y: h - 8, 'text-anchor': 'end' }, 'now'));
-  const taken = [];
+  const labels = [];
   nodes.forEach((n, i) => {
     const aside = (i - (nodes.length - 1) / 2) * 2.5; // equal heights stay visible beside one another
     let d = '', pen = 'M', end = null;
@@ -126,11 +136,10 @@ function drawLines(nodes, now) {
     }
     if (!end) return;
     out.push(svg('path', { class: `run s${n.n % 8}`, d }));
-    let ly = end[1] + 4;
-    while (taken.some((t) => Math.abs(t - ly) < 12)) ly += 12;
-    taken.push(ly);
-    out.push(svg('text', { class: 'small', x: w - right + 8, y: ly }, n.name));
+    labels.push({ y: end[1] + 4, name: n.name });
   });
+  spread(labels, top + 4, h - bottom + 4);
+  for (const l of labels) out.push(svg('text', { class: 'small', x: w - right + 8, y: l.y }, l.name));
   const up = nodes.filter((n) => n.state === 'up');
   root.setAttribute('aria-label', 'Height of each node over time; now ' + up.map((n) => `${n.name} ${n.height}`).join(', '));
   root.replaceChildren(...out);
