@@ -177,13 +177,13 @@ func TestModel(t *testing.T) {
 		modelRun(t, seed, rand.New(rand.NewPCG(seed, 4820)), &seen)
 	}
 	t.Logf("%+v", seen)
-	if seen.reorgs < runs || seen.invalid < runs/2 || seen.refused < runs/2 || seen.deepest < 3 {
+	if seen.reorgs < runs || seen.invalid < runs/2 || seen.refused < runs/2 || seen.deepest < 3 || seen.parts < runs/4 || seen.anew < runs/10 {
 		t.Fatalf("the trees were too tame: %+v", seen)
 	}
 }
 
 // modelCount shows that the runs met what they are for.
-type modelCount struct{ blocks, reorgs, deepest, invalid, refused int }
+type modelCount struct{ blocks, reorgs, deepest, invalid, refused, parts, anew int }
 
 func modelRun(t *testing.T, seed uint64, r *rand.Rand, seen *modelCount) {
 	keys := []chaintest.Key{chaintest.NewKey("alice"), chaintest.NewKey("bob"), chaintest.NewKey("carol"), chaintest.NewKey("dave"), chaintest.NewKey("erin")}
@@ -197,11 +197,22 @@ func modelRun(t *testing.T, seed uint64, r *rand.Rand, seen *modelCount) {
 	if r.IntN(5) == 0 {
 		cfg.Dir = t.TempDir()
 	}
+	if r.IntN(2) == 0 { // some reorgs start over from block 0, some changes come in parts
+		cfg.UndoKeep, cfg.maxChange = 1+r.IntN(4), int64(1+r.IntN(1200))
+	}
 	l, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { l.Close() }()
+	reopen := func() {
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if l, err = Open(cfg); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
 	w := newTwin(g)
 	stored := map[chain.BlockID]bool{g.State().ID: true}
 	var headers, bodies, now []*chaintest.Block
@@ -249,30 +260,51 @@ func modelRun(t *testing.T, seed uint64, r *rand.Rand, seen *modelCount) {
 		}
 		now = now[:0]
 		before := l.Tip().ID
+		var changes []chain.Change
+		take := func(res Result) {
+			for _, bad := range res.Invalid {
+				if s, complete := w.replay(bad.ID); !complete || s.valid {
+					t.Fatalf("seed %d: block %d is called invalid (%v)", seed, bad.Height, bad.Err)
+				}
+			}
+			seen.invalid += len(res.Invalid)
+			seen.deepest = max(seen.deepest, len(res.Change.Reverted))
+			if len(res.Change.Reverted) > 0 {
+				seen.reorgs++
+			}
+			changes = append(changes, res.Change)
+		}
 		res, err := l.Add(given)
-		if err != nil {
+		for take(res); res.More && (err == nil || res.Deep != nil); take(res) {
+			seen.parts++
+			res, err = l.Add(nil)
+		}
+		if err != nil && res.Deep == nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		for _, bad := range res.Invalid {
-			if s, complete := w.replay(bad.ID); !complete || s.valid {
-				t.Fatalf("seed %d: block %d is called invalid (%v)", seed, bad.Height, bad.Err)
-			}
-		}
 		seen.blocks += len(given)
-		seen.invalid += len(res.Invalid)
-		seen.deepest = max(seen.deepest, len(res.Change.Reverted))
-		if len(res.Change.Reverted) > 0 {
-			seen.reorgs++
-		}
-		compareModel(t, seed, l, w, before, res.Change)
-		if r.IntN(8) == 0 && cfg.Dir != "" {
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if l, err = Open(cfg); err != nil {
+		for l.Deep() != nil {
+			seen.anew++
+			if err := l.StartOver(); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
-			compareModel(t, seed, l, w, l.Tip().ID, chain.Change{})
+			for done := false; !done; {
+				left := r.IntN(9)
+				res, done, err = l.Step(func() bool { left--; return left >= 0 })
+				if err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+				take(res)
+				if r.IntN(6) == 0 && cfg.Dir != "" {
+					reopen()
+				}
+			}
+			before, changes = l.Tip().ID, nil
+		}
+		compareModel(t, seed, l, w, before, changes)
+		if r.IntN(8) == 0 && cfg.Dir != "" {
+			reopen()
+			compareModel(t, seed, l, w, l.Tip().ID, nil)
 		}
 	}
 	if cfg.Dir != "" {
@@ -283,7 +315,7 @@ func modelRun(t *testing.T, seed uint64, r *rand.Rand, seen *modelCount) {
 	}
 }
 
-func compareModel(t *testing.T, seed uint64, l *Ledger, w *twin, before chain.BlockID, c chain.Change) {
+func compareModel(t *testing.T, seed uint64, l *Ledger, w *twin, before chain.BlockID, changes []chain.Change) {
 	t.Helper()
 	id, want := w.tip()
 	if got := l.Tip(); got.ID != id {
@@ -303,6 +335,17 @@ func compareModel(t *testing.T, seed uint64, l *Ledger, w *twin, before chain.Bl
 	}
 	// A follower that has the accounts of the old tip and the change ends with those of the new one.
 	follower := maps.Clone(w.states[before].accounts)
+	for _, c := range changes {
+		follow(t, seed, follower, c)
+	}
+	if !maps.Equal(follower, want.accounts) {
+		t.Fatalf("seed %d: following the change gives other accounts", seed)
+	}
+}
+
+// follow applies a change to accounts that stand where it begins.
+func follow(t *testing.T, seed uint64, follower chain.Accounts, c chain.Change) {
+	t.Helper()
 	for _, u := range c.Reverted {
 		for _, ch := range u.Changes {
 			if follower[ch.Account] != ch.After {
@@ -321,9 +364,6 @@ func compareModel(t *testing.T, seed uint64, l *Ledger, w *twin, before chain.Bl
 			}
 			follower[ch.Account] = ch.After
 		}
-	}
-	if !maps.Equal(follower, want.accounts) {
-		t.Fatalf("seed %d: following the change gives other accounts", seed)
 	}
 }
 
