@@ -160,6 +160,20 @@ func (n *Node) historyStatus() *rpc.HistoryAt {
 	return &rpc.HistoryAt{Height: info.Height, Behind: info.Behind}
 }
 
+// IndexHistory writes the index of accounts' histories up to the tip, for an import that wants it whole before it ends.
+// Where Config.History isn't set it does nothing.
+func (n *Node) IndexHistory(ctx context.Context) error {
+	for {
+		more, err := n.ledger.IndexHistory(true)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
 // keepHistory writes what the index of accounts' histories is behind: the ledger itself only keeps it where it is. Each
 // step holds the ledger for a few blocks' time.
 func (n *Node) keepHistory(ctx context.Context) error {

@@ -74,7 +74,7 @@ func feedNode(dir, how, file string) error {
 			if err = n.startOver(context.Background()); err != nil {
 				break
 			}
-			if _, err = n.ledger.IndexHistory(true); err != nil {
+			if err = n.IndexHistory(context.Background()); err != nil {
 				break
 			}
 			say()

@@ -95,7 +95,7 @@ func New(cfg Config) (n *Node, err error) {
 }
 
 // Offline is a node without network and API: what a file is imported with while no node runs. Of its methods
-// ImportStream, Tip and Close may be called.
+// ImportStream, IndexHistory, Tip and Close may be called.
 func Offline(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
