@@ -66,6 +66,7 @@ func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) 
 		},
 	}
 	s.History = n.historyStatus()
+	s.Pruned = n.ledger.Pruned()
 	for _, p := range n.net.Peers() {
 		if p.Outbound {
 			s.Peers.Out++

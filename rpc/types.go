@@ -87,7 +87,8 @@ type NodeStatus struct {
 	Mining     Mining       `json:"mining"`
 	Supply     Supply       `json:"supply"`
 	History    *HistoryAt   `json:"history,omitempty"`
-	EventSeq   uint64       `json:"event_seq"` // newest event: read /events from here
+	Pruned     uint64       `json:"pruned,omitempty"` // bodies of blocks up to this height aren't kept
+	EventSeq   uint64       `json:"event_seq"`        // newest event: read /events from here
 	Health     List[Check]  `json:"health"`
 	Hint       string       `json:"hint,omitempty"` // what to type next
 }

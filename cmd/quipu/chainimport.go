@@ -197,6 +197,7 @@ type infoDoc struct {
 	Issued   rpc.Decimal     `json:"issued"`
 	Burned   rpc.Decimal     `json:"burned"`
 	Disk     uint64          `json:"disk_bytes"`
+	Pruned   uint64          `json:"pruned,omitempty"`         // bodies aren't there up to this height
 	History  *uint64         `json:"history_height,omitempty"` // accounts' histories are indexed up to here
 }
 
@@ -219,6 +220,7 @@ func (a *app) chainInfo() *cobra.Command {
 				Supply: rpc.Decimal(i.Genesis.Supply() + i.Issued - i.Burned), Issued: rpc.Decimal(i.Issued), Burned: rpc.Decimal(i.Burned),
 				Disk: i.DiskBytes,
 			}
+			d.Pruned = i.Pruned
 			if i.History.Stored {
 				d.History = &i.History.Height
 			}
@@ -234,6 +236,9 @@ func (a *app) chainInfo() *cobra.Command {
 			fmt.Fprintf(a.out, "accounts      %d\n", d.Accounts)
 			fmt.Fprintf(a.out, "supply        %s QPU: issued %s, burned %s\n",
 				wallet.FormatAmount(uint64(d.Supply)), wallet.FormatAmount(uint64(d.Issued)), wallet.FormatAmount(uint64(d.Burned)))
+			if d.Pruned > 0 {
+				fmt.Fprintf(a.out, "pruned        bodies up to block %d\n", d.Pruned)
+			}
 			if d.History != nil {
 				fmt.Fprintf(a.out, "history       of accounts, up to block %d\n", *d.History)
 			}

@@ -23,6 +23,10 @@ func TestStatusScreen(t *testing.T) {
 		Health:  []rpc.Check{{Name: "peers", OK: true}, {Name: "tip", Detail: "no block for \x1b[2J 9 s"}},
 	}
 	golden(t, "status.golden", statusScreen(&s, "QUIPU_RPC"))
+	s.Pruned = 88
+	if screen := statusScreen(&s, ""); !strings.Contains(screen, "pruned    no bodies of blocks up to 88, all headers\n") {
+		t.Error(screen)
+	}
 	for state, want := range map[string]string{"synced": "synced", "no_peers": "no peers", "headers": "headers  900 of 1000 blocks (90.0 %), 100 to go"} {
 		s.Sync.State = state
 		if got := syncLine(&s); !strings.HasPrefix(got, want) {
