@@ -67,10 +67,7 @@ func (a *app) accountHistory() *cobra.Command {
 				if limit != defaultHistory {
 					older = append(older, "--limit", fmt.Sprint(limit))
 				}
-				if a.rpc != "" {
-					older = append(older, "--rpc", shellQuote(a.rpc))
-				}
-				a.say("older ones: %s", typed(strings.Join(older, " ")))
+				a.say("older ones: %s", a.typed(strings.Join(older, " ")))
 			}
 			if r.Indexed < r.Tip.Height {
 				a.say("the node is still indexing: blocks %d to %d aren't listed yet", r.Indexed+1, r.Tip.Height)
@@ -78,7 +75,7 @@ func (a *app) accountHistory() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().IntVarP(&limit, "limit", "c", defaultHistory, "how many at most, 1 to 1000")
+	c.Flags().IntVar(&limit, "limit", defaultHistory, "how many at most, 1 to 1000")
 	c.Flags().StringVar(&before, "before", "", "older than this `PLACE`, as an earlier list printed it")
 	return c
 }

@@ -34,7 +34,7 @@ func TestAccountHistory(t *testing.T) {
 	}
 	var asked rpc.AccountHistoryParams
 	f.history = func(p rpc.AccountHistoryParams) (rpc.AccountHistory, error) { asked = p; return page, nil }
-	r := cli(t, "account", "history", "bob", "--before", "10:4294967295", "-c", "4").want(t, 0, "older ones: quipu account history bob --before 5:3 --limit 4")
+	r := cli(t, "account", "history", "bob", "--before", "10:4294967295", "--limit", "4").want(t, 0, "older ones: quipu account history bob --before 5:3 --limit 4")
 	if asked.Max != 4 || asked.Before != "10:4294967295" {
 		t.Errorf("asked for %+v", asked)
 	}
