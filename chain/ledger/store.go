@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/dgraph-io/badger/v4"
@@ -177,8 +178,20 @@ func openStore(c *Config, create bool) (*badger.DB, error) {
 	case strings.Contains(err.Error(), "too many open files"), strings.Contains(err.Error(), "no space left on device"), strings.Contains(err.Error(), "cannot allocate memory"):
 		return nil, fmt.Errorf("opening the ledger in %s: %w", c.Dir, err)
 	}
-	return nil, corrupt("%s does not open (%s)", c.Dir, strings.Join(strings.Fields(err.Error()), " "))
+	return nil, cantOpen(c.Dir, err.Error())
 }
+
+// cantOpen is one sentence of what Badger says: "… err: … err: cause", with the file somewhere in it.
+func cantOpen(dir, text string) error {
+	what := dir
+	if f := storeFile.FindString(text); f != "" {
+		what = filepath.Join(dir, f)
+	}
+	parts := strings.Split(strings.Join(strings.Fields(text), " "), " err: ")
+	return corrupt("%s does not open (%s)", what, parts[len(parts)-1])
+}
+
+var storeFile = regexp.MustCompile(`\d+\.(sst|vlog|mem)\b`)
 
 // openBadger opens the store, again where a process was killed between making a log's file and giving it its length: the
 // engine refuses such a file, having made an empty log of it.

@@ -199,9 +199,17 @@ type infoDoc struct {
 	Disk     uint64          `json:"disk_bytes"`
 	Pruned   uint64          `json:"pruned,omitempty"`         // bodies aren't there up to this height
 	History  *uint64         `json:"history_height,omitempty"` // accounts' histories are indexed up to here
+	Sizes    []sizeDoc       `json:"sizes,omitempty"`          // with --sizes
+}
+
+type sizeDoc struct {
+	Kind    string `json:"kind"`
+	Records uint64 `json:"records"`
+	Bytes   uint64 `json:"bytes"`
 }
 
 func (a *app) chainInfo() *cobra.Command {
+	var sizes bool
 	c := &cobra.Command{
 		Use: "info", Short: "What a stopped node's chain holds", Args: args(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -224,6 +232,15 @@ func (a *app) chainInfo() *cobra.Command {
 			if i.History.Stored {
 				d.History = &i.History.Height
 			}
+			if sizes {
+				found, err := ledger.Sizes(c.Context(), ledger.Config{Dir: dir})
+				if err != nil {
+					return err
+				}
+				for _, s := range found {
+					d.Sizes = append(d.Sizes, sizeDoc(s))
+				}
+			}
 			if a.json {
 				return a.writeJSON(d)
 			}
@@ -243,9 +260,13 @@ func (a *app) chainInfo() *cobra.Command {
 				fmt.Fprintf(a.out, "history       of accounts, up to block %d\n", *d.History)
 			}
 			fmt.Fprintf(a.out, "disk          %d bytes in %s\n", d.Disk, dir)
+			for _, s := range d.Sizes {
+				fmt.Fprintf(a.out, "  %-18s %12d bytes in %d records\n", s.Kind, s.Bytes, s.Records)
+			}
 			return nil
 		},
 	}
 	a.addDataDir(c)
+	c.Flags().BoolVar(&sizes, "sizes", false, "with what each kind of record takes; reads every key")
 	return c
 }

@@ -37,6 +37,9 @@ func TestChainImport(t *testing.T) {
 	if r := cli(t, "chain", "info", "--data-dir", data).want(t, 0); !strings.Contains(r.out, "headers       7, bodies 7, invalid 0\naccounts      9\n") {
 		t.Error(r.out)
 	}
+	if r := cli(t, "chain", "info", "--sizes", "--data-dir", data).want(t, 0); !strings.Contains(r.out, "in 120 records\n") {
+		t.Error(r.out)
+	}
 	cli(t, "chain", "verify", "--data-dir", data).want(t, 0)
 	copied := filepath.Join(dir, "again")
 	cli(t, "chain", "export", copied, "--data-dir", data).want(t, 0)
