@@ -21,6 +21,7 @@ var Version = "0.1.0"
 type api struct {
 	n      *Node
 	server *rpc.Server
+	atOnce int // tests: bytes of bodies that one answer of account_history reads; 0 is maxHistoryBytes
 }
 
 func newAPI(n *Node) (*api, error) {

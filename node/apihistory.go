@@ -34,7 +34,10 @@ func (a *api) accountHistory(ctx context.Context, p rpc.AccountHistoryParams) (r
 		return out, err
 	}
 	out.Indexed, out.Tip = page.Indexed, rpc.RefOf(&page.Tip)
-	read := 0
+	read, most := 0, maxHistoryBytes
+	if a.atOnce > 0 {
+		most = a.atOnce
+	}
 	for rest := page.Touches; len(rest) > 0; {
 		if err := ctx.Err(); err != nil {
 			return out, err
@@ -50,7 +53,7 @@ func (a *api) accountHistory(ctx context.Context, p rpc.AccountHistoryParams) (r
 		out.Entries = append(out.Entries, entries...)
 		last := rest[n-1].Place
 		rest, read = rest[n:], read+size
-		if page.More && len(rest) == 0 || read >= maxHistoryBytes && len(rest) > 0 {
+		if page.More && len(rest) == 0 || read >= most && len(rest) > 0 {
 			out.Next = rpc.FormatPlace(last.Height, last.Index)
 			break
 		}

@@ -68,8 +68,10 @@ func TestAccountHistory(t *testing.T) {
 	want := func(k chaintest.Key, lines ...string) {
 		t.Helper()
 		for _, max := range []int{1, 2, 1000} {
-			if got := list(k, max); !slices.Equal(got, lines) {
-				t.Fatalf("pages of %d: %q, want %q", max, got, lines)
+			for _, a.atOnce = range []int{0, 1} {
+				if got := list(k, max); !slices.Equal(got, lines) {
+					t.Fatalf("pages of %d: %q, want %q", max, got, lines)
+				}
 			}
 		}
 	}
@@ -105,6 +107,32 @@ func TestAccountHistory(t *testing.T) {
 	}
 	if off.n.historyStatus() != nil {
 		t.Error("a node without the index says how far it is")
+	}
+}
+
+// Of what was pruned only the place is known.
+func TestHistoryOfPrunedBlocks(t *testing.T) {
+	gen := chaintest.New(crashGenesis())
+	n := withoutNet(t, Config{Genesis: gen.G, History: true, Prune: 8, undoKeep: 4})
+	feed(t, n, gen.Chain("a", 200, func(i int) []chain.Tx {
+		return []chain.Tx{alice.Pay(gen.G, uint64(i), 0, chaintest.To(bob, 1))}
+	})...)
+	pruned := n.ledger.Pruned()
+	if pruned < 100 {
+		t.Fatalf("pruned to %d", pruned)
+	}
+	r, err := (&api{n: n}).accountHistory(t.Context(), rpc.AccountHistoryParams{Account: &bob.Account, Max: 1000})
+	if err != nil || len(r.Entries) != 200 || r.Next != "" || r.Indexed != 200 {
+		t.Fatalf("%v: %d entries of blocks to %d", err, len(r.Entries), r.Indexed)
+	}
+	for i, e := range r.Entries {
+		if e.Height != uint64(200-i) || e.Pruned != (e.Height <= pruned) || (e.TxID == nil) != e.Pruned || (e.Received == nil) != e.Pruned || e.Index == nil || e.TimeMS == 0 {
+			t.Fatalf("pruned to %d: %+v", pruned, e)
+		}
+	}
+	r, err = (&api{n: n}).accountHistory(t.Context(), rpc.AccountHistoryParams{Account: &gen.Miner, Max: 1000})
+	if err != nil || len(r.Entries) != 200 || r.Entries[0].Received == nil || r.Entries[199].Received != nil || !r.Entries[199].Pruned {
+		t.Fatalf("%v: %+v", err, r.Entries[199])
 	}
 }
 

@@ -199,6 +199,7 @@ func TestHistoryLimits(t *testing.T) {
 // TestHistoryModel gives random trees of blocks to a ledger that keeps little undo, with bodies pruned in some runs and
 // the index off at times, and compares all accounts with the naive walk at every step.
 func TestHistoryModel(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	runs := 30
 	if os.Getenv("QUIPU_LONG") != "" {
 		runs = 1000
