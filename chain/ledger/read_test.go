@@ -207,9 +207,15 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// Readers see whole blocks only while a writer adds and reorganizes.
+// Readers see whole blocks only while a writer adds and reorganizes, by undo or from block 0.
 func TestReadersDuringReorgs(t *testing.T) {
-	s := newScene(t, nil)
+	for _, undo := range []int{0, 3} {
+		readersDuringReorgs(t, undo)
+	}
+}
+
+func readersDuringReorgs(t *testing.T, undo int) {
+	s := newScene(t, func(c *Config) { c.UndoKeep = undo })
 	a, b := s.chain("genesis", "a", 30), s.chain("genesis", "b", 31)
 	s.headers(append(a, b...)...)
 	done := make(chan struct{})
@@ -242,11 +248,18 @@ func TestReadersDuringReorgs(t *testing.T) {
 			}
 		})
 	}
-	for i := range 30 {
-		s.bodies(b[i])
-		s.bodies(a[i])
+	give := func(name string) {
+		for s.bodies(name); s.l.Deep() != nil; s.steps(4) {
+			if err := s.l.StartOver(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	s.bodies(b[30])
+	for i := range 30 {
+		give(b[i])
+		give(a[i])
+	}
+	give(b[30])
 	close(done)
 	wg.Wait()
 	s.tip("b31")
