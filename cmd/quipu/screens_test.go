@@ -27,7 +27,8 @@ func TestStatusScreen(t *testing.T) {
 	if screen := statusScreen(&s, ""); !strings.Contains(screen, "pruned    no bodies of blocks up to 88, all headers\n") {
 		t.Error(screen)
 	}
-	for state, want := range map[string]string{"synced": "synced", "no_peers": "no peers", "headers": "headers  900 of 1000 blocks (90.0 %), 100 to go"} {
+	for state, want := range map[string]string{"synced": "synced", "no_peers": "no peers", "headers": "headers  900 of 1000 blocks (90.0 %), 100 to go",
+		"rebuilding": "applying a heavier chain from block 0  900 of 1000 blocks (90.0 %)"} {
 		s.Sync.State = state
 		if got := syncLine(&s); !strings.HasPrefix(got, want) {
 			t.Errorf("%s: %q", state, got)

@@ -101,6 +101,9 @@ func syncLine(s *rpc.NodeStatus) string {
 	if best > 0 {
 		percent = 100 * float64(s.Tip.Height) / float64(best)
 	}
+	if s.Sync.State == "rebuilding" {
+		return fmt.Sprintf("applying a heavier chain from block 0  %d of %d blocks (%.1f %%)", s.Tip.Height, best, percent)
+	}
 	return fmt.Sprintf("%s  %d of %d blocks (%.1f %%), %d to go, from %d peers", s.Sync.State, s.Tip.Height, best, percent, s.Sync.Behind, s.Sync.Peers)
 }
 
