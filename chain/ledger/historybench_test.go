@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -16,7 +17,7 @@ import (
 func BenchmarkHistory(b *testing.B) {
 	for _, accounts := range []uint64{10_000, 1_000_000} {
 		const blocks, txs = 64, 2500
-		l := historyChain(b, blocks, txs, accounts)
+		l := historyChain(b, blocks, txs, func(n uint64) (from, to uint64) { return n % accounts, n * 7919 % accounts })
 		b.Run(fmt.Sprint("write", accounts), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -45,13 +46,54 @@ func BenchmarkHistory(b *testing.B) {
 	}
 }
 
+// TestHistoryOfABusyAccount: one account sends all of 64 blocks that are more than a batch takes in bytes.
+func TestHistoryOfABusyAccount(t *testing.T) {
+	const blocks, txs = 64, 2700
+	l := historyChain(t, blocks, txs, func(n uint64) (from, to uint64) { return 1, 2 + n%1000 })
+	more, err := l.IndexHistory(false)
+	if at := l.HistoryInfo(); err != nil || more || at.Height < blocks/2 || at.Height == blocks {
+		t.Fatalf("%v: the first batch of %d blocks reaches to %d", err, blocks, at.Height)
+	}
+	for range 2 {
+		for i, want := range []int{blocks, blocks * txs, blocks * txs / 1000} { // account 0 mines
+			touches, indexed := readHistory(t, l, benchAccount(uint64(i)), 1000)
+			if n := len(touches); indexed != blocks || n < want || n > want+1 {
+				t.Fatalf("account %d: %d entries to block %d, want %d", i, n, indexed, want)
+			}
+			for j := 1; j < len(touches); j++ {
+				if a, b := touches[j-1], touches[j]; a.Height < b.Height || a.Height == b.Height && a.Index <= b.Index {
+					t.Fatalf("account %d: %v before %v", i, a, b)
+				}
+			}
+		}
+		if _, err := l.IndexHistory(true); err != nil {
+			t.Fatal(err)
+		}
+		err := l.db.View(func(txn *badger.Txn) error {
+			longest := 0
+			err := each(txn, keyHistory, func(k, v []byte) error {
+				_, places, err := decodeHistory(be.Uint32(k[32:]), v)
+				longest = max(longest, len(places))
+				return err
+			})
+			if longest < historyEntries || longest > historyEntries+txs {
+				t.Errorf("a record of %d entries", longest)
+			}
+			return errors.Join(err, l.verifyHistory(txn, 1))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func benchAccount(i uint64) (a chain.Account) {
 	binary.BigEndian.PutUint64(a[:], i*0x9e3779b97f4a7c15)
 	return a
 }
 
 // historyChain is a ledger whose main chain has blocks of payments, stored without being applied.
-func historyChain(b *testing.B, blocks, txs int, accounts uint64) *Ledger {
+func historyChain(b testing.TB, blocks, txs int, parties func(n uint64) (from, to uint64)) *Ledger {
 	g := chaintest.Genesis(nil)
 	l, err := Open(Config{Genesis: g, Dir: b.TempDir(), History: true, MemTable: NodeMemTable, FreeSpace: plenty})
 	if err != nil {
@@ -64,7 +106,8 @@ func historyChain(b *testing.B, blocks, txs int, accounts uint64) *Ledger {
 		var body []byte
 		for range txs {
 			n++
-			t := chain.Tx{From: benchAccount(n % accounts), Outputs: []chain.Output{{To: benchAccount((n * 7919) % accounts), Amount: 1}}}
+			from, to := parties(n)
+			t := chain.Tx{From: benchAccount(from), Outputs: []chain.Output{{To: benchAccount(to), Amount: 1}}}
 			body = t.Append(body)
 		}
 		e := &entry{id: chain.BlockID{1, byte(h)}, parent: l.main.tip(), height: uint32(h + 1), bodySize: uint32(len(body)), body: true}
