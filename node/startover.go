@@ -92,6 +92,7 @@ func (n *Node) beginAnew() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if deep := n.ledger.Deep(); deep != nil {
+		n.deepReorg(deep) // one that was found at start hasn't raised its alarm
 		if err := n.ledger.StartOver(); err != nil {
 			return err
 		}

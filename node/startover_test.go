@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -135,6 +136,38 @@ func TestRebuildingIsSaidAndOutlivesARestart(t *testing.T) {
 	n.Close()
 	if _, err := ledger.Verify(t.Context(), ledger.Config{Dir: filepath.Join(cfg.DataDir, "chain")}, 0, nil); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A pruned node whose ledger knows of a deep branch from an earlier run raises the alarm, and isn't ready until it has
+// followed it. Alone it says what it lacks.
+func TestDeepBranchFoundAtStart(t *testing.T) {
+	gen := chaintest.New(crashGenesis())
+	cfg := Config{Genesis: gen.G, DataDir: t.TempDir(), undoKeep: 4, Prune: 8}
+	n := withoutNet(t, cfg)
+	a := payBlocks(gen, "a", 20, alice)
+	feed(t, n, a...)
+	feed(t, n, payBlocks(gen.SetTip("a2"), "b", 19, bob)...)
+	n.Close()
+	n = withoutNet(t, cfg)
+	for range 2 {
+		var missing *ledger.MissingBodiesError
+		if err := n.startOver(t.Context()); !errors.As(err, &missing) || missing.Bodies != 12 {
+			t.Fatal(err)
+		}
+		if n.deep.Load() == nil || len(alarms(n)) != 1 || n.Tip().ID != a[19].ID() {
+			t.Fatalf("deep %v, alarms %q, tip at %d", n.deep.Load(), alarms(n), n.Tip().Header.Height)
+		}
+	}
+	var back []chain.Block
+	for _, b := range a[:12] {
+		back = append(back, b.Block)
+	}
+	if err := n.Import(back); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.startOver(t.Context()); err != nil || n.Tip().ID != gen.Get("b19").ID() || n.deep.Load() != nil {
+		t.Fatalf("tip at %d, deep %v, %v", n.Tip().Header.Height, n.deep.Load(), err)
 	}
 }
 
