@@ -120,7 +120,7 @@ func RunImport(ctx context.Context, run Run) (r Import, err error) {
 		return r, err
 	}
 	r.GenesisS = time.Since(start).Seconds()
-	n, err := node.Offline(node.Config{DataDir: run.Dir, Genesis: g})
+	n, err := node.Offline(node.Config{DataDir: run.Dir, Genesis: g, History: run.History})
 	if err != nil {
 		return r, err
 	}

@@ -39,6 +39,7 @@ var stageRows = []struct {
 	{"read", "beside", 3, []string{"quipu/node.(*Node).cut"}},
 	{"decode", "beside", 1, []string{"quipu/chain.(*Checker).Decode"}},
 	{"verify", "beside", 1, []string{"quipu/chain.(*Unverified).Verify"}},
+	{"pages", "serial", 0, []string{"quipu/chain/ledger.(*Ledger).writeBehind"}},
 	{"header", "serial", 3, []string{"quipu/node.(*Node).AddHeadersProven"}},
 	{"bodies", "serial", 3, []string{"quipu/chain/ledger.(*Ledger).storeBodies"}},
 	{"apply", "serial", 3, []string{"quipu/chain.(*Genesis).Apply", "quipu/chain.Touched", "quipu/chain/ledger.(*Ledger).accounts"}},

@@ -61,7 +61,7 @@ func (c *Config) Validate() error {
 		c.StateMemory = 32 << 20
 	}
 	if c.MemTable == 0 && !c.TestNet {
-		c.MemTable = ledger.NodeMemTable // a test network takes the least the ledger works with
+		c.MemTable = max(ledger.NodeMemTable, ledger.MinMemTable(c.Genesis)) // a test network takes the least the ledger works with
 	}
 	return nil
 }
