@@ -28,11 +28,13 @@ type Import struct {
 	OutPerS  float64 `json:"outputs_per_s"`
 	// Seconds runs from opening the file to the last durable block: GenesisS, reading the file's genesis; OpenS, the
 	// first start, which makes the ledger; ImportS, the blocks.
-	Seconds   float64 `json:"seconds"`
-	GenesisS  float64 `json:"genesis_s"`
-	OpenS     float64 `json:"open_s"`
-	ImportS   float64 `json:"import_s"`
-	StarvedS  float64 `json:"starved_s"` // of ImportS, how long there was nothing checked to store
+	Seconds  float64 `json:"seconds"`
+	GenesisS float64 `json:"genesis_s"`
+	OpenS    float64 `json:"open_s"`
+	ImportS  float64 `json:"import_s"`
+	StarvedS float64 `json:"starved_s"` // of ImportS, how long there was nothing checked to store
+	// CloseS is after Seconds: what was to be written behind, and closing the store. A kill before it loses nothing.
+	CloseS    float64 `json:"close_s"`
 	UserS     float64 `json:"cpu_user_s"`
 	SystemS   float64 `json:"cpu_system_s"`
 	Stages    []Stage `json:"stages"`
@@ -145,9 +147,11 @@ func RunImport(ctx context.Context, run Run) (r Import, err error) {
 	r.StarvedS = spent["starved"]
 	r.Accounts = n.Accounts()
 	r.TxPerS, r.OutPerS = float64(r.Txs)/r.Seconds, float64(r.Outputs)/r.Seconds
+	start = time.Now()
 	if err := n.Close(); err != nil {
 		return r, err
 	}
+	r.CloseS = time.Since(start).Seconds()
 	r.DiskMB = diskMB(run.Dir)
 	if run.Profile != "" {
 		err := errors.Join(os.WriteFile(run.Profile, cpu.Bytes(), 0o644), os.WriteFile(run.Profile+".open", cpuBefore.Bytes(), 0o644))

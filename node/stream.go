@@ -285,10 +285,10 @@ func (s *stage) add(start time.Time) { s.ns.Add(int64(time.Since(start))) }
 
 // StageSeconds is the wall time spent in each stage of all parts so far. read is reading and cutting; decode (with
 // the transactions' rules and roots) and verify (signatures) are summed over the cores that run them; header, bodies
-// (storing them), apply (balances and undo), root, encode (index, undo and journal into the transaction), commit and
-// pool (its update) and store_other come one after another; revert and forward are all of the walks down and up, with what
-// they hold of the stages before; starved is how long there was nothing checked to
-// store.
+// (storing them), apply (balances and undo), root, encode (index, undo and journal into the transaction), commit, pages
+// (of the accounts, behind), history (the index of accounts, behind), pool (its update) and store_other come one after
+// another; revert and forward are all of the walks down and up, with what they hold of the stages before; starved is how
+// long there was nothing checked to store.
 func (n *Node) StageSeconds() map[string]float64 {
 	s, l := &n.stages, n.ledger.Timings()
 	sec := func(st *stage) float64 { return time.Duration(st.ns.Load()).Seconds() }
@@ -298,7 +298,8 @@ func (n *Node) StageSeconds() map[string]float64 {
 	}
 	out["pool"] = sec(&s.pool)
 	out["revert"], out["forward"] = l.Revert.Seconds(), l.Forward.Seconds()
-	out["store_other"] = max(0, sec(&s.store)-out["header"]-out["pool"]-(l.Bodies+l.Apply+l.Root+l.Encode+l.Commit).Seconds())
+	out["pages"], out["history"] = l.Pages.Seconds(), l.History.Seconds()
+	out["store_other"] = max(0, sec(&s.store)-out["header"]-out["pool"]-(l.Bodies+l.Apply+l.Root+l.Encode+l.Commit+l.Pages+l.History).Seconds())
 	return out
 }
 

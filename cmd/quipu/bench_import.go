@@ -207,8 +207,8 @@ func (a *app) printBenchImport(r *bench.ImportResult) {
 		fmt.Fprintf(a.out, "%s%.0f", sep, once.TxPerS)
 	}
 	fmt.Fprintf(a.out, "\noutputs       %.0f a second\n", r.OutPerS)
-	fmt.Fprintf(a.out, "took          %.2f s: genesis %.2f, opening %.2f, blocks %.2f; CPU %.2f s user, %.2f s system\n",
-		r.Seconds, r.GenesisS, r.OpenS, r.ImportS, r.UserS, r.SystemS)
+	fmt.Fprintf(a.out, "took          %.2f s: genesis %.2f, opening %.2f, blocks %.2f; CPU %.2f s user, %.2f s system; closing %.2f s more\n",
+		r.Seconds, r.GenesisS, r.OpenS, r.ImportS, r.UserS, r.SystemS, r.CloseS)
 	fmt.Fprintf(a.out, "memory        %.0f MB at most; disk %.0f MB\n", r.PeakRSSMB, r.DiskMB)
 	a.table("STAGE\tPATH\tSECONDS\tCPU S\tUS A TX\tBOUND\tWHAT", len(r.Stages), func(i int) []any {
 		s := &r.Stages[i]

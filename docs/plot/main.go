@@ -54,6 +54,7 @@ func allMeasured() []measured {
 		{"import-cores-1", "bench import --blocks 40 --txs 2500 --accounts 10000 --cores 1"},
 		{"import-cores-2", "bench import --blocks 40 --txs 2500 --accounts 10000 --cores 2"},
 		{"import-history", "bench import --blocks 40 --txs 2500 --accounts 10000 --history"},
+		{"import-history-long", "bench import --blocks 200 --txs 5000 --accounts 100000 --history"}, // 40 blocks fit in memory
 		{"import-hints", "bench import --blocks 40 --txs 2500 --accounts 10000 --hints"},
 	}
 	for _, n := range blockSizes {
