@@ -34,7 +34,7 @@ func TestPowerLoss(t *testing.T) {
 	var records []tipRecord // after each commit
 	s := newScene(t, onDisk(t))
 	s.l.Close()
-	s.cfg.Dir, s.cfg.UndoKeep = dir, 64
+	s.cfg.Dir, s.cfg.UndoKeep, s.cfg.behind = dir, 64, 4000 // pages are written every few blocks, in slices
 	armed := false
 	s.cfg.afterCommit = func() {
 		if s.l == nil || len(copies) == commits {
