@@ -36,10 +36,11 @@ type history struct {
 }
 
 const (
-	// A batch is due when it has so many blocks, or bodies of so many bytes: about 300,000 entries of plain payments.
-	// A record spans no more than the blocks of a batch.
-	historySpan  = 64
-	historyBytes = 24 << 20
+	// A batch is due when it has so many blocks, or bodies of so many bytes: about 300,000 entries of plain payments. It
+	// ends early with the block in which it gets more than historyTouches entries. A record spans no more than a batch's blocks.
+	historySpan    = 64
+	historyBytes   = 24 << 20
+	historyTouches = 400_000
 	// historyEntries is how many entries of an account make a record full; it ends with the block then.
 	historyEntries = 4096
 	// historySteps is how many batches are written after one change of the tip at most. More is left to IndexHistory.
@@ -227,16 +228,18 @@ func (t *touch) place() place { return place(t.height)<<32 | place(t.index) }
 // touches lists the entries of the blocks above from for one batch, each once, by account and then by place; to is the
 // batch's last block.
 func (l *Ledger) touches(txn *badger.Txn, from *entry) (out []touch, to *entry, err error) {
-	size, to := 0, from
-	for _, e := range l.main[from.height+1:] {
-		if int(e.height-from.height) > l.cfg.historySpan || size >= historyBytes {
+	size, n := 0, 0
+	above := l.main[from.height+1:]
+	for n < min(len(above), l.cfg.historySpan) && size < historyBytes {
+		size, n = size+int(above[n].bodySize), n+1
+	}
+	out = make([]touch, 0, size/(chain.TxMinSize/2)+n)
+	var body []byte
+	to = from
+	for _, e := range above[:n] {
+		if len(out) > historyTouches {
 			break
 		}
-		size, to = size+int(e.bodySize), e
-	}
-	out = make([]touch, 0, size/(chain.TxMinSize/2)+int(to.height-from.height))
-	var body []byte
-	for _, e := range l.main[from.height+1 : to.height+1] {
 		if body, err = l.appendBody(body[:0], txn, e); err != nil {
 			return nil, nil, err
 		}
@@ -251,6 +254,7 @@ func (l *Ledger) touches(txn *badger.Txn, from *entry) (out []touch, to *entry, 
 			return nil, nil, err
 		}
 		out = append(out, touch{miner, e.height, MinerPlace})
+		to = e
 	}
 	slices.SortFunc(out, func(a, b touch) int {
 		x, y := be.Uint64(a.account[:]), be.Uint64(b.account[:])

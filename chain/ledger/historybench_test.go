@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
@@ -17,7 +18,7 @@ import (
 func BenchmarkHistory(b *testing.B) {
 	for _, accounts := range []uint64{10_000, 1_000_000} {
 		const blocks, txs = 64, 2500
-		l := historyChain(b, blocks, txs, func(n uint64) (from, to uint64) { return n % accounts, n * 7919 % accounts })
+		l := historyChain(b, blocks, txs, func(n uint64) chain.Tx { return pays(n%accounts, n*7919%accounts) })
 		b.Run(fmt.Sprint("write", accounts), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -49,7 +50,7 @@ func BenchmarkHistory(b *testing.B) {
 // TestHistoryOfABusyAccount: one account sends all of 64 blocks that are more than a batch takes in bytes.
 func TestHistoryOfABusyAccount(t *testing.T) {
 	const blocks, txs = 64, 2700
-	l := historyChain(t, blocks, txs, func(n uint64) (from, to uint64) { return 1, 2 + n%1000 })
+	l := historyChain(t, blocks, txs, func(n uint64) chain.Tx { return pays(1, 2+n%1000) })
 	more, err := l.IndexHistory(false)
 	if at := l.HistoryInfo(); err != nil || more || at.Height < blocks/2 || at.Height == blocks {
 		t.Fatalf("%v: the first batch of %d blocks reaches to %d", err, blocks, at.Height)
@@ -87,13 +88,50 @@ func TestHistoryOfABusyAccount(t *testing.T) {
 	}
 }
 
+// TestHistoryOfHostileBlocks: 255 outputs to new accounts a transaction. A batch ends before it is too large, and each
+// account has one entry.
+func TestHistoryOfHostileBlocks(t *testing.T) {
+	const blocks, txs = 13, 200
+	l := historyChain(t, blocks, txs, func(n uint64) chain.Tx {
+		to := make([]uint64, 255)
+		for i := range to {
+			to[i] = n*255 + uint64(i)
+		}
+		return pays(1, to...)
+	})
+	var heights []uint64
+	for more := true; more; {
+		var err error
+		if more, err = l.IndexHistory(true); err != nil {
+			t.Fatal(err)
+		}
+		heights = append(heights, l.HistoryInfo().Height)
+	}
+	if !slices.Equal(heights, []uint64{8, 13}) { // 51,201 entries a block
+		t.Fatalf("batches end at %v", heights)
+	}
+	for _, i := range []uint64{255, 256 * 255, blocks*txs*255 + 254} {
+		if touches, _ := readHistory(t, l, benchAccount(i), 3); len(touches) != 1 || touches[0].Height != (i/255-1)/txs+1 {
+			t.Fatalf("account %d: %v", i, touches)
+		}
+	}
+}
+
+func pays(from uint64, to ...uint64) chain.Tx {
+	t := chain.Tx{From: benchAccount(from)}
+	for _, a := range to {
+		t.Outputs = append(t.Outputs, chain.Output{To: benchAccount(a), Amount: 1})
+	}
+	return t
+}
+
 func benchAccount(i uint64) (a chain.Account) {
 	binary.BigEndian.PutUint64(a[:], i*0x9e3779b97f4a7c15)
 	return a
 }
 
 // historyChain is a ledger whose main chain has blocks of payments, stored without being applied.
-func historyChain(b testing.TB, blocks, txs int, parties func(n uint64) (from, to uint64)) *Ledger {
+func historyChain(b testing.TB, blocks, txs int, tx func(n uint64) chain.Tx) *Ledger {
 	g := chaintest.Genesis(nil)
 	l, err := Open(Config{Genesis: g, Dir: b.TempDir(), History: true, MemTable: NodeMemTable, FreeSpace: plenty})
 	if err != nil {
@@ -106,8 +144,7 @@ func historyChain(b testing.TB, blocks, txs int, parties func(n uint64) (from, t
 		var body []byte
 		for range txs {
 			n++
-			from, to := parties(n)
-			t := chain.Tx{From: benchAccount(from), Outputs: []chain.Output{{To: benchAccount(to), Amount: 1}}}
+			t := tx(n)
 			body = t.Append(body)
 		}
 		e := &entry{id: chain.BlockID{1, byte(h)}, parent: l.main.tip(), height: uint32(h + 1), bodySize: uint32(len(body)), body: true}
