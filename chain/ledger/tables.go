@@ -247,6 +247,12 @@ func damagedTables(ctx context.Context, dir string) error {
 			return err
 		}
 		t, err := openTable(name)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			if !namedTable(dir, name) {
+				continue // being written now, or left by a crash: Badger names whole ones only
+			}
+			t, err = openTable(name) // it may have become whole meanwhile
+		}
 		if errors.Is(err, os.ErrNotExist) {
 			continue // compacted meanwhile
 		}
@@ -266,6 +272,25 @@ func damagedTables(ctx context.Context, dir string) error {
 		return nil
 	}
 	return &DamagedTablesError{Dir: dir, What: strings.Join(found, ", ")}
+}
+
+// namedTable reports whether the MANIFEST names a table, or can't be read.
+func namedTable(dir, name string) bool {
+	id, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(name), ".sst"), 10, 64)
+	if err != nil {
+		return false
+	}
+	f, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	m, _, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions(dir))
+	if err != nil {
+		return true
+	}
+	_, ok := m.Tables[id]
+	return ok
 }
 
 // DamagedTablesError says that blocks of the store's tables have wrong checksums. It wraps ErrCorrupt. Records that

@@ -17,6 +17,14 @@ func TestDamagedFiles(t *testing.T) {
 	if err := damagedTables(t.Context(), whole); err != nil {
 		t.Fatal(err)
 	}
+	being := filepath.Join(whole, "000077.sst") // a table that is being written: it has its length and no contents yet
+	if err := os.WriteFile(being, make([]byte, 5000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := damagedTables(t.Context(), whole); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(being)
 	edit := func(name string, f func(b []byte) []byte) func(dir string) {
 		return func(dir string) {
 			found, _ := filepath.Glob(filepath.Join(dir, name))
