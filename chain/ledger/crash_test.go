@@ -120,6 +120,7 @@ func crashAfterEveryCommit(t *testing.T, behind int) {
 
 // A process is killed between making a log's file and giving it its length: the next Open takes it for empty.
 func TestEmptyLogFiles(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	s := newScene(t, onDisk(t))
 	s.add(s.chain("genesis", "a", 3)...)
 	dir := copyDir(t, s.cfg.Dir) // as a kill leaves it

@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -60,6 +61,7 @@ func (s *scene) give(names []string) Result {
 }
 
 func TestStartOver(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	onto := onDisk(t)
 	for _, edit := range []func(*Config){nil, onto} {
 		s := deepScene(t, edit)
@@ -149,6 +151,7 @@ func TestStartOverForAnInvalidBranch(t *testing.T) {
 
 // Bodies that were pruned are wanted again, in whatever order they come, and nothing is dropped before all are here.
 func TestStartOverOfAPrunedChain(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	for _, cut := range []bool{false, true} {
 		onto := onDisk(t)
 		s := deepScene(t, func(c *Config) { onto(c); c.Prune = 4 })
@@ -206,6 +209,7 @@ func TestStartOverOfAPrunedChain(t *testing.T) {
 // The process ends after each commit of a start from block 0: what is left opens on a whole block, goes on, and ends at
 // the heavier branch; or, where that is invalid, at the old one.
 func TestStartOverCrashes(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	for _, bad := range []bool{false, true} {
 		var copies []string
 		dir := t.TempDir()
@@ -233,8 +237,12 @@ func TestStartOverCrashes(t *testing.T) {
 		s.steps(4)
 		s.tip(end)
 		s.l.Close()
-		heights := map[uint64]bool{}
-		for i, dir := range copies {
+		heights, step := map[uint64]bool{}, 4
+		if os.Getenv("QUIPU_LONG") != "" {
+			step = 1
+		}
+		for i := 0; i < len(copies); i += step {
+			dir := copies[i]
 			s.cfg.Dir, s.cfg.afterCommit = dir, nil
 			s.open()
 			s.tipIsWhole()
@@ -253,7 +261,7 @@ func TestStartOverCrashes(t *testing.T) {
 				t.Fatalf("copy %d: %v", i, err)
 			}
 		}
-		if len(copies) < 15 || len(heights) < 13 {
+		if len(copies) < 15 || len(heights) < 12/step {
 			t.Fatalf("%d copies, %d heights", len(copies), len(heights))
 		}
 	}
@@ -261,6 +269,7 @@ func TestStartOverCrashes(t *testing.T) {
 
 // Tools read what a start from block 0 left when it was interrupted, or say what to do.
 func TestToolsOnAStartOver(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	onto := onDisk(t)
 	s := deepScene(t, onto)
 	s.give(s.chain("a4", "b", 9))
