@@ -53,9 +53,18 @@ func TestLateJoinerCatchesUp(t *testing.T) {
 //	... -> common -> a1 -> a2 ...   {1 2}
 //	             \-> b1 -> b2 ...   {3 4}
 func TestPartitionHealsAndLosesNoPayment(t *testing.T) {
+	partitionHeals(t, 0)
+}
+
+// The same where the sides are further apart than undo reaches: those who lose start over from block 0.
+func TestPartitionHealsBelowTheUndo(t *testing.T) {
+	partitionHeals(t, 3)
+}
+
+func partitionHeals(t *testing.T, undo int) {
 	inWorld(t, worldGenesis(4), func(w *world) {
 		for _, name := range []string{"m1", "m2", "m3", "m4"} {
-			w.start(mining(name))
+			w.start(func(c *Config) { mining(name)(c); c.undoKeep = undo })
 		}
 		w.within(60*time.Second, "one tip", agree(3, w.nodes...))
 		left, right := w.nodes[:2], w.nodes[2:]
@@ -88,9 +97,28 @@ func TestPartitionHealsAndLosesNoPayment(t *testing.T) {
 		if left[0].Tip().ID == right[0].Tip().ID || confirmed(y, 1, left[0])() || confirmed(x, 1, right[0])() {
 			w.Fatal("the sides are not apart")
 		}
+		common := w.nodes[0].Tip().Header.Height
+		for h := left[0].Tip(); ; h = must(left[0].Header(h.Header.Parent)) {
+			if info := right[0].ledger.Info(h.ID); info.OnBest {
+				common = h.Header.Height
+				break
+			}
+		}
+		w.within(300*time.Second, "the sides are far enough apart", func() bool {
+			return left[0].Tip().Header.Height > common+uint64(2*undo) && right[0].Tip().Header.Height > common+uint64(2*undo)
+		})
 		gate(left, nil)
 		gate(right, nil)
 		w.within(60*time.Second, "one tip", agree(4, w.nodes...))
+		if undo > 0 {
+			anew := 0
+			for _, n := range w.nodes {
+				anew += kinds(n)["node.rebuilt"]
+			}
+			if anew < 2 {
+				t.Errorf("%d nodes started over", anew)
+			}
+		}
 		w.within(60*time.Second, "both payments on all", func() bool {
 			return confirmed(x, 2, w.nodes...)() && confirmed(y, 2, w.nodes...)()
 		})
@@ -103,6 +131,13 @@ func TestPartitionHealsAndLosesNoPayment(t *testing.T) {
 			}
 		}
 	})
+}
+
+func must(s chain.State, ok bool) chain.State {
+	if !ok {
+		panic("no header")
+	}
+	return s
 }
 
 // A header from a clock that runs ahead is parked, not refused; when it is due the node takes it and tells others.
