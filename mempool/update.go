@@ -267,7 +267,7 @@ func (u *update) enter(refilled []*entry) (n uint64) {
 func (u *update) admitted() (out []chain.CheckedTx) {
 	for _, e := range u.reverted {
 		if u.p.byID[e.tx.ID()] == e {
-			u.p.own(e)
+			e.tx = e.tx.Clone()
 		}
 	}
 	for _, e := range u.fresh {
