@@ -158,7 +158,9 @@ func (s *Supervisor) Heal(ctx context.Context) (Partitioned, error) {
 	}
 	s.sides, s.cut = nil, nil
 	s.mu.Unlock()
-	s.Note("heal", "", "healed")
+	if len(out.Sides) > 0 {
+		s.Note("heal", "", "healed")
+	}
 	if err := s.gateAll(ctx); err != nil {
 		return out, err
 	}

@@ -18,6 +18,7 @@ async function refresh() {
   const up = honest.filter((n) => n.state === 'up');
   const tips = [...new Set(up.filter((n) => n.tip).map((n) => n.tip))];
   const sides = [...new Set(s.nodes.map((n) => n.side))].sort((a, b) => !a - !b || (a < b ? -1 : 1)); // those without one last
+  setText($('sides'), halves(honest.map((n) => n.n)).padEnd(13));
   say(summary(honest, up, tips, sides));
   document.title = `${Math.max(0, ...up.map((n) => n.height))} · quipu test network`;
   fill($('nodes'), s.nodes.map((n) => row(n, tips)), 'No nodes.');
@@ -30,6 +31,12 @@ async function refresh() {
     cls: l.kind === 'phase' ? 'phase' : '',
     cells: [clock(l.time), { text: l.kind, cls: { ok: 'ok', failed: 'bad', kill: 'warn', partition: 'warn', ban: 'warn' }[l.kind] || '' }, l.node || '', { text: l.text, cls: 'wrap' }],
   })).reverse(), 'Nothing has happened yet.');
+}
+
+// halves is a partition of nodes as the command line takes it.
+function halves(nodes) {
+  const cut = Math.floor(nodes.length / 2);
+  return nodes.slice(0, cut).join(',') + '/' + nodes.slice(cut).join(',');
 }
 
 function summary(honest, up, tips, sides) {
