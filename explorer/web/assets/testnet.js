@@ -18,7 +18,7 @@ async function refresh() {
   const up = honest.filter((n) => n.state === 'up');
   const tips = [...new Set(up.filter((n) => n.tip).map((n) => n.tip))];
   const sides = [...new Set(s.nodes.map((n) => n.side))].sort((a, b) => !a - !b || (a < b ? -1 : 1)); // those without one last
-  setText($('sides'), halves(honest.map((n) => n.n)).padEnd(13));
+  setText($('sides'), halves(honest.map((n) => n.n)).padEnd(12) + ' ');
   say(summary(honest, up, tips, sides));
   document.title = `${Math.max(0, ...up.map((n) => n.height))} · quipu test network`;
   fill($('nodes'), s.nodes.map((n) => row(n, tips)), 'No nodes.');
