@@ -22,6 +22,7 @@ const (
 	progressTime = 10 * time.Second       // between lines in the log
 	askAgain     = time.Second            // between looks whether pruned bodies have come back
 	branchBlocks = 64                     // of the branch that was left are in memory at once
+	branchBytes  = 256 << 20              // of its newest bodies give transactions back: many times what the pool takes
 )
 
 // errRebuilding refuses transactions while the tip isn't one to judge them by. Nobody's fault.
@@ -177,28 +178,22 @@ func (n *Node) bringPoolBack(r *ledger.Rebuilding) {
 	tip := n.ledger.Tip()
 	height := tip.Header.Height
 	n.pool.Clear(height)
-	for from := r.Fork + 1; ; {
-		blocks, err := n.ledger.Branch(r.OldID, from, branchBlocks)
+	left := n.ledger.Branch(r.OldID, r.Fork, branchBytes)
+	for len(left) > 0 {
+		k := min(len(left), branchBlocks)
+		blocks, err := n.ledger.Blocks(left[:k])
 		if err != nil {
 			n.log.Warn("transactions of the branch that was left don't come back", "err", err)
-		}
-		if len(blocks) == 0 || err != nil {
 			break
 		}
-		from += uint64(len(blocks))
+		left = left[k:]
 		var ch chain.Change
 		senders := map[chain.Account]struct{}{}
 		for i := range blocks {
-			if n.ledger.Info(blocks[i].ID()).OnBest {
-				continue
-			}
 			ch.Reverted = append(ch.Reverted, chain.Update{Block: &blocks[i]})
 			for j := range blocks[i].Txs() {
 				senders[blocks[i].Txs()[j].Tx().From] = struct{}{}
 			}
-		}
-		if len(ch.Reverted) == 0 {
-			continue
 		}
 		slices.Reverse(ch.Reverted) // newest first
 		accs, ok := n.accountsOf(senders)

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -169,23 +170,35 @@ func (l *Ledger) arrive() error {
 	return nil
 }
 
-// Branch reads up to max checked blocks of the branch that ends in tip, from a height on, ascending: what was left by a
-// start from block 0. It ends before the first one whose body isn't held.
-func (l *Ledger) Branch(tip chain.BlockID, from uint64, max int) (out []chain.CheckedBlock, err error) {
+// Branch names the newest blocks of the branch that ends in tip, down to a height not included, that aren't on the best
+// chain and whose bodies are held: at most so many bytes of bodies, ascending. It is what a start from block 0 left.
+func (l *Ledger) Branch(tip chain.BlockID, above uint64, bytes int64) (ids []chain.BlockID) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for e := l.index.byID[tip]; e != nil && uint64(e.height) > above && !l.main.has(e) && e.body; e = e.parent {
+		if bytes -= int64(e.bodySize); bytes < 0 {
+			break
+		}
+		ids = append(ids, e.id)
+	}
+	slices.Reverse(ids)
+	return ids
+}
+
+// Blocks reads blocks that were checked when they came. Those that aren't held are left out.
+func (l *Ledger) Blocks(ids []chain.BlockID) (out []chain.CheckedBlock, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if err := l.usable(); err != nil {
 		return nil, err
 	}
-	var way []*entry
-	for e := l.index.byID[tip]; e != nil && uint64(e.height) >= from && e.parent != nil; e = e.parent {
-		if way = append(way, e); len(way) > max && uint64(e.height) >= from+uint64(max) {
-			way = way[1:] // only the lowest are asked for
-		}
-	}
 	m := mover{l: l}
-	for i := len(way) - 1; i >= 0 && len(out) < max && way[i].body; i-- {
-		_, b, err := m.read(way[i])
+	for _, id := range ids {
+		e := l.index.byID[id]
+		if e == nil || !e.body || e.parent == nil {
+			continue
+		}
+		_, b, err := m.read(e)
 		if err != nil {
 			return out, err
 		}

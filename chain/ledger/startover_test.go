@@ -104,9 +104,20 @@ func TestStartOver(t *testing.T) {
 		if s.l.Rebuilding() != nil || s.l.Deep() != nil || s.l.record.undoFrom <= 5 {
 			t.Fatalf("it isn't an ordinary ledger again: undo from %d", s.l.record.undoFrom)
 		}
-		left, err := s.l.Branch(s.Get("a12").ID(), 5, 3)
-		if err != nil || len(left) != 3 || left[0].ID() != s.Get("a5").ID() || left[2].ID() != s.Get("a7").ID() {
-			t.Fatalf("%d blocks of the branch that was left (%v)", len(left), err)
+		size := int64(s.Get("a5").Header.BodySize) // all have one
+		for most, first := range map[int64]int{1 << 20: 5, 3*size + size/2: 10, 3 * size: 10, size - 1: 13} {
+			left, err := s.l.Blocks(s.l.Branch(s.Get("a12").ID(), 4, most))
+			if err != nil || len(left) != 13-first {
+				t.Fatalf("%d blocks of the branch that was left, want %d (%v)", len(left), 13-first, err)
+			}
+			for i := range left {
+				if left[i].ID() != s.Get(fmt.Sprint("a", first+i)).ID() || len(left[i].Txs()) != 1 {
+					t.Fatalf("block %d is another", i)
+				}
+			}
+		}
+		if ids := s.l.Branch(s.Get("c2").ID(), 4, 1<<20); len(ids) != 0 {
+			t.Fatalf("%d blocks of the best chain", len(ids))
 		}
 		if s.cfg.Dir != "" {
 			s.reopen()
