@@ -49,12 +49,15 @@ type GenesisBalance struct {
 	Balance uint64
 }
 
-// seal checks every bound, sorts the balances and computes the network id, block 0 and MAX_SUPPLY.
-func (g *Genesis) seal() error {
+// seal checks every bound, sorts the balances and computes the network id, block 0 and MAX_SUPPLY. canonical may be
+// the bytes g was decoded from.
+func (g *Genesis) seal(canonical []byte) error {
 	if err := g.checkBounds(); err != nil {
 		return err
 	}
-	slices.SortFunc(g.Balances, func(a, b GenesisBalance) int { return bytes.Compare(a.Account[:], b.Account[:]) })
+	if canonical == nil {
+		slices.SortFunc(g.Balances, func(a, b GenesisBalance) int { return bytes.Compare(a.Account[:], b.Account[:]) })
+	}
 	leaves := make([]statetree.Change, len(g.Balances))
 	sum := uint64(0)
 	for i, b := range g.Balances {
@@ -73,7 +76,10 @@ func (g *Genesis) seal() error {
 		return ruleError(ErrGenesis, "balances and all subsidies together exceed 2^63−1 knots")
 	}
 	g.maxSupply = sum + issued
-	g.network = NetworkID(tagGenesis.Sum(g.Append(nil)))
+	if canonical == nil {
+		canonical = g.Append(nil)
+	}
+	g.network = NetworkID(tagGenesis.Sum(canonical))
 	tree := statetree.New()
 	g.header = Header{
 		Version: 1, Parent: BlockID(g.network), HistoryRoot: EmptyRoot, Time: g.Time,
@@ -215,13 +221,12 @@ func DecodeGenesis(b []byte) (*Genesis, error) {
 	}
 	g.Balances = make([]GenesisBalance, n)
 	for i := range g.Balances {
-		copy(g.Balances[i].Account[:], r.take(32))
-		g.Balances[i].Balance = r.u64()
+		g.Balances[i] = GenesisBalance{Account: Account(r.b[40*i:]), Balance: le.Uint64(r.b[40*i+32:])}
 		if i > 0 && bytes.Compare(g.Balances[i-1].Account[:], g.Balances[i].Account[:]) >= 0 {
 			return nil, ruleError(ErrGenesis, "balances are not in ascending order of account")
 		}
 	}
-	if err := g.seal(); err != nil {
+	if err := g.seal(b); err != nil {
 		return nil, err
 	}
 	return g, nil

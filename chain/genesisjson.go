@@ -60,7 +60,7 @@ func ParseGenesis(text []byte) (*Genesis, error) {
 	if g.Balances, err = parseBalances(fields["balances"], g.Prefix); err != nil {
 		return nil, ruleError(ErrGenesis, "balances: %v", err)
 	}
-	if err := g.seal(); err != nil {
+	if err := g.seal(nil); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -118,7 +118,7 @@ func (g *Genesis) JSON() []byte {
 
 // NewGenesis checks g's exported fields and returns it sealed. g is taken over.
 func NewGenesis(g Genesis) (*Genesis, error) {
-	if err := g.seal(); err != nil {
+	if err := g.seal(nil); err != nil {
 		return nil, err
 	}
 	return &g, nil

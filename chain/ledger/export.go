@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -125,11 +124,17 @@ func ReadExport(r io.Reader) (*chain.Genesis, iter.Seq2[chain.Block, error], err
 	if n > maxGenesis {
 		return nil, nil, fmt.Errorf("%w: a genesis of %d bytes, at most %d", ErrExport, n, maxGenesis)
 	}
-	var canonical bytes.Buffer // grows with what is there, not with what is claimed
-	if _, err := io.CopyN(&canonical, in, int64(n)); err != nil {
+	canonical := make([]byte, min(n, 1<<20)) // a claim that is large has to be kept in part first
+	_, err := io.ReadFull(in, canonical)
+	if err == nil && int(n) > len(canonical) {
+		all := make([]byte, n)
+		_, err = io.ReadFull(in, all[copy(all, canonical):])
+		canonical = all
+	}
+	if err != nil {
 		return nil, nil, exportError(err, "it ends in its genesis")
 	}
-	g, err := chain.DecodeGenesis(canonical.Bytes())
+	g, err := chain.DecodeGenesis(canonical)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: its genesis is refused (%v)", ErrExport, err)
 	}
