@@ -132,6 +132,7 @@ func benchAccount(i int) (a [32]byte) {
 // build adds the accounts, in batches as a ledger would on opening.
 func (b *stateBench) build() error {
 	var before, after runtime.MemStats
+	runtime.GC() // a second time: what pools kept goes only now
 	runtime.ReadMemStats(&before)
 	b.tree = statetree.New()
 	changes := make([]statetree.Change, 0, min(b.Accounts, 100_000))

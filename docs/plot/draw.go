@@ -89,7 +89,7 @@ func drawStages(dir string) (string, error) {
 	b.open(width, height, "Import: microseconds a transaction by stage, 10,000 accounts")
 	y := 62
 	for _, s := range r.Stages {
-		if s.Name == "read" {
+		if s.Name == "read" || s.US < 0.05 {
 			continue
 		}
 		color := map[string]string{"serial": palette[0], "beside": palette[1], "background": palette[2], "before": palette[3]}[s.Path]
