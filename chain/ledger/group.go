@@ -136,6 +136,12 @@ func (m *mover) apply(e *entry) error {
 	l.record, l.tip, l.main = record, next, append(l.main, e)
 	e.applied = true
 	m.noteApplied(u)
+	if l.pinHere() {
+		if err := m.flush(); err != nil {
+			return err
+		}
+		l.pin()
+	}
 	return nil
 }
 

@@ -33,6 +33,7 @@ type Ledger struct {
 	tree    *statetree.Paged // the accounts at tip; nil where a tool has no need of them
 	journal journal
 	behind  behind
+	pinned  *Pinned
 	times   Timings
 	history history
 	pruned  uint64     // bodies of the best chain are gone up to this height
@@ -103,6 +104,7 @@ func (l *Ledger) Close() error {
 		return nil
 	}
 	l.closed = true
+	l.unpin()
 	var err error
 	if l.broken == nil && l.tree != nil {
 		err = l.writeBehind(true) // the next Open has less to read; nothing is lost where this fails

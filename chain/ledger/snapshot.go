@@ -1,0 +1,213 @@
+package ledger
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"quipu/chain"
+	"quipu/chain/statetree"
+)
+
+// A snapshot is a file of all accounts as of one block, from which ranges are served with proofs against that block's
+// state root. Integers are little-endian.
+//
+//	"quipu-state/1\n" | network 32 | height u64 | block 32 | state root 32 | accounts u64
+//	accounts × (account 32 | balance u64 | nonce u64)    ascending by path
+//	pages of slots above them (chain/statetree/page.go), one after another
+//	pages × (key 9 | offset u64 | length u32)            ascending by key
+//	pages u64 | SHA-256 of all before
+//
+// What is read is held against the state root, page by page, so a damaged file gives an error and no wrong answer.
+const (
+	snapshotMagic = "quipu-state/1\n"
+	snapshotHead  = len(snapshotMagic) + 32 + 8 + 32 + 32 + 8
+	snapshotEntry = statetree.PageKeySize + 12
+	snapshotTail  = 8 + sha256.Size
+	snapshotMem   = 64 << 20 // of the tree that is being written out
+)
+
+// ErrSnapshot is wrapped by errors about a file that is no snapshot, or a damaged one.
+var ErrSnapshot = errors.New("the snapshot file is damaged")
+
+func badSnapshot(name, format string, args ...any) error {
+	return fmt.Errorf("%w: %s %s; remove it", ErrSnapshot, name, fmt.Sprintf(format, args...))
+}
+
+// Pinned is the accounts at one block, whatever the ledger does afterwards. It holds a read transaction open until
+// Release, so not for long: what was overwritten since can't be tidied up meanwhile.
+type Pinned struct {
+	Tip      chain.State
+	accounts uint64
+	l        *Ledger
+	txn      *badger.Txn
+}
+
+// Release lets go. It may be called again.
+func (p *Pinned) Release() { p.txn.Discard() }
+
+// pinHere reports whether the accounts at the tip are to be pinned. Not those of far history, which the file of a block
+// that is known to come would put out at once.
+func (l *Ledger) pinHere() bool {
+	every := uint64(l.cfg.SnapshotEvery)
+	h := l.record.height
+	return every > 0 && h > 0 && h%every == 0 && l.over == nil && h+SnapshotsKept*every > l.best.Header.Height
+}
+
+// pin keeps the accounts at the tip, which must be committed, for TakePinned.
+func (l *Ledger) pin() {
+	l.unpin()
+	l.pinned = &Pinned{Tip: l.tip, accounts: l.record.accounts, l: l, txn: l.db.NewTransaction(false)}
+}
+
+func (l *Ledger) unpin() {
+	if l.pinned != nil {
+		l.pinned.Release()
+		l.pinned = nil
+	}
+}
+
+// SnapshotsKept is how many snapshot files are kept.
+const SnapshotsKept = 3
+
+// TakePinned is the accounts at the last multiple of Config.SnapshotEvery that was reached, once; nil if there are none.
+// The caller releases them, before the ledger is closed.
+func (l *Ledger) TakePinned() *Pinned {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.pinned
+	l.pinned = nil
+	return p
+}
+
+// snapshotName is the file of a block: names ascend as heights do.
+func snapshotName(height uint64, id chain.BlockID) string {
+	return fmt.Sprintf("state-%010d-%x.snapshot", height, id[:8])
+}
+
+// Write makes the snapshot file of pinned accounts in a directory, whole or not at all.
+func (p *Pinned) Write(ctx context.Context, dir string) (err error) {
+	tree, _, err := p.l.openTree(p.txn, p.l.readPage(p.txn), snapshotMem)
+	if err != nil {
+		return err
+	}
+	tree.Trim()
+	if root := chain.Hash(tree.Root()); root != p.Tip.Header.StateRoot {
+		return corrupt("the accounts pinned at block %d give state root %s, want %s", p.Tip.Header.Height, root, p.Tip.Header.StateRoot)
+	}
+	free, err := p.l.cfg.FreeSpace(dir)
+	if need := p.l.cfg.needSpace() + p.accounts*64; err == nil && free < need {
+		err = &LowSpaceError{Dir: dir, Free: free, Need: need}
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "making-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already if all went well
+	w := snapshotWriter{sum: sha256.New()}
+	w.out = bufio.NewWriterSize(io.MultiWriter(f, w.sum), 1<<20)
+	err = w.write(ctx, p, tree)
+	if err == nil {
+		err = w.out.Flush()
+	}
+	if err == nil {
+		_, err = f.Write(w.sum.Sum(nil))
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), filepath.Join(dir, snapshotName(p.Tip.Header.Height, p.Tip.ID))); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+type snapshotWriter struct {
+	out  *bufio.Writer
+	sum  hash.Hash
+	at   uint64
+	slot bytes.Buffer // pages of slots, about a sixteenth of the leaves
+	list []snapshotPage
+}
+
+type snapshotPage struct {
+	key    statetree.PageKey
+	offset uint64 // from the first page of slots
+	length uint32
+}
+
+func (w *snapshotWriter) put(b []byte) error {
+	n, err := w.out.Write(b)
+	w.at += uint64(n)
+	return err
+}
+
+func (w *snapshotWriter) write(ctx context.Context, p *Pinned, tree *statetree.Paged) error {
+	h := &p.Tip.Header
+	head := append([]byte(snapshotMagic), make([]byte, 0, 112)...)
+	network := p.l.g.NetworkID()
+	head = append(head, network[:]...)
+	head = le.AppendUint64(head, h.Height)
+	head = append(append(head, p.Tip.ID[:]...), h.StateRoot[:]...)
+	if err := w.put(le.AppendUint64(head, p.accounts)); err != nil {
+		return err
+	}
+	root, n, err := statetree.BuildFrom(func(use func(*statetree.Leaf) error) error {
+		n := 0
+		return tree.Walk(func(leaf *statetree.Leaf) error {
+			if n++; n%4096 == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := w.put(statetree.AppendLeaf(make([]byte, 0, statetree.LeafSize), leaf)); err != nil {
+				return err
+			}
+			return use(leaf)
+		})
+	}, func(k statetree.PageKey, page []byte) error {
+		w.list = append(w.list, snapshotPage{k, uint64(w.slot.Len()), uint32(len(page))})
+		w.slot.Write(page)
+		return nil
+	})
+	if err != nil {
+		return damagedPage(err)
+	}
+	if n != p.accounts || chain.Hash(root) != h.StateRoot {
+		return corrupt("the accounts pinned at block %d are %d with root %x, want %d and %s", h.Height, n, root, p.accounts, h.StateRoot)
+	}
+	first := w.at
+	if err := w.put(w.slot.Bytes()); err != nil {
+		return err
+	}
+	slices.SortFunc(w.list, func(a, b snapshotPage) int { return bytes.Compare(a.key[:], b.key[:]) })
+	for _, e := range w.list {
+		b := le.AppendUint64(append(make([]byte, 0, snapshotEntry), e.key[:]...), first+e.offset)
+		if err := w.put(le.AppendUint32(b, e.length)); err != nil {
+			return err
+		}
+	}
+	return w.put(le.AppendUint64(nil, uint64(len(w.list))))
+}

@@ -1,0 +1,215 @@
+package ledger
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+
+	"quipu/chain"
+	"quipu/chain/statetree"
+)
+
+// Snapshot is an open snapshot file. Its methods may be called at the same time.
+type Snapshot struct {
+	Network  chain.NetworkID
+	Height   uint64
+	Block    chain.BlockID
+	Root     chain.Hash // the state root of that block, as the file says: compare it with the header's
+	Accounts uint64
+	Bytes    int64
+
+	f     *os.File
+	tree  *statetree.Paged
+	pages uint64
+	index int64 // offset of the first entry
+}
+
+// OpenSnapshot opens a snapshot file. It reads the head and the page at the top; Verify reads all.
+func OpenSnapshot(name string) (*Snapshot, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	s := &Snapshot{f: f}
+	if err := s.open(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Snapshot) open() error {
+	name := s.f.Name()
+	info, err := s.f.Stat()
+	if err != nil {
+		return err
+	}
+	s.Bytes = info.Size()
+	head, tail := make([]byte, snapshotHead), make([]byte, 8)
+	if s.Bytes < int64(snapshotHead+snapshotTail) {
+		return badSnapshot(name, "has %d bytes", s.Bytes)
+	}
+	if _, err := s.f.ReadAt(head, 0); err != nil {
+		return err
+	}
+	if _, err := s.f.ReadAt(tail, s.Bytes-int64(snapshotTail)); err != nil {
+		return err
+	}
+	if string(head[:len(snapshotMagic)]) != snapshotMagic {
+		return badSnapshot(name, "doesn't begin with %q", snapshotMagic[:len(snapshotMagic)-1])
+	}
+	b := head[len(snapshotMagic):]
+	s.Network, s.Height = chain.NetworkID(b), le.Uint64(b[32:])
+	s.Block, s.Root, s.Accounts = chain.BlockID(b[40:]), chain.Hash(b[72:]), le.Uint64(b[104:])
+	s.pages = le.Uint64(tail)
+	room := uint64(s.Bytes) - uint64(snapshotHead+snapshotTail)
+	if s.Accounts > room/statetree.LeafSize || s.pages > (room-s.Accounts*statetree.LeafSize)/snapshotEntry {
+		return badSnapshot(name, "is too short for %d accounts and %d pages", s.Accounts, s.pages)
+	}
+	s.index = s.Bytes - int64(snapshotTail) - int64(s.pages)*int64(snapshotEntry)
+	if s.tree, err = statetree.OpenPaged(s.readPage, 0); err != nil {
+		return badSnapshot(name, "%v", err)
+	}
+	if root := chain.Hash(s.tree.Root()); root != s.Root {
+		return badSnapshot(name, "has pages with root %s and says %s", root, s.Root)
+	}
+	return nil
+}
+
+// Close closes the file.
+func (s *Snapshot) Close() error { return s.f.Close() }
+
+// Range is the accounts whose paths lie in from … to and the proof against Root that there are no others: see
+// statetree.Tree.Range.
+func (s *Snapshot) Range(from, to chain.Hash, maxLeaves int) ([]statetree.Leaf, statetree.RangeProof, error) {
+	leaves, proof, err := s.tree.Range(from, to, maxLeaves)
+	if err != nil {
+		return nil, statetree.RangeProof{}, badSnapshot(s.f.Name(), "%v", err)
+	}
+	return leaves, proof, nil
+}
+
+// readPage is the tree's statetree.ReadPage: a page of slots by the index, one of leaves cut out of the leaves.
+func (s *Snapshot) readPage(k statetree.PageKey, use func([]byte) error) error {
+	var failed error
+	entry := make([]byte, snapshotEntry)
+	i := sort.Search(int(s.pages), func(i int) bool {
+		if _, err := s.f.ReadAt(entry, s.index+int64(i)*int64(snapshotEntry)); err != nil {
+			failed = err
+		}
+		return bytes.Compare(entry[:len(k)], k[:]) >= 0
+	})
+	if failed != nil {
+		return failed
+	}
+	if i < int(s.pages) {
+		if _, err := s.f.ReadAt(entry, s.index+int64(i)*int64(snapshotEntry)); err != nil {
+			return err
+		}
+		if bytes.Equal(entry[:len(k)], k[:]) {
+			at, n := le.Uint64(entry[len(k):]), le.Uint32(entry[len(k)+8:])
+			if n > 1<<12 || at > uint64(s.index) {
+				return fmt.Errorf("page %v is said to have %d bytes at %d", k, n, at)
+			}
+			page := make([]byte, n)
+			if _, err := s.f.ReadAt(page, int64(at)); err != nil {
+				return err
+			}
+			return use(page)
+		}
+	}
+	return s.readLeaves(k, use)
+}
+
+// snapshotCut is more leaves than a page has, but for paths that nobody can find (statetree's deepest pages).
+const snapshotCut = 1 << 10
+
+func (s *Snapshot) readLeaves(k statetree.PageKey, use func([]byte) error) error {
+	var failed error
+	leaf := make([]byte, statetree.LeafSize)
+	lo := sort.Search(int(s.Accounts), func(i int) bool {
+		if _, err := s.f.ReadAt(leaf, int64(snapshotHead)+int64(i)*statetree.LeafSize); err != nil {
+			failed = err
+		}
+		return k.Above([32]byte(leaf)) >= 0
+	})
+	if failed != nil {
+		return failed
+	}
+	b := make([]byte, min(snapshotCut, int(s.Accounts)-lo)*statetree.LeafSize)
+	n, err := s.f.ReadAt(b[:min(len(b), 80*statetree.LeafSize)], int64(snapshotHead)+int64(lo)*statetree.LeafSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if n == 80*statetree.LeafSize && k.Above([32]byte(b[n-statetree.LeafSize:])) == 0 {
+		if n, err = s.f.ReadAt(b, int64(snapshotHead)+int64(lo)*statetree.LeafSize); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	count := 0
+	for (count+1)*statetree.LeafSize <= n && k.Above([32]byte(b[count*statetree.LeafSize:])) == 0 {
+		count++
+	}
+	if count == 0 {
+		return nil // there is none: the tree says so
+	}
+	return use(statetree.LeafPage(b[:count*statetree.LeafSize]))
+}
+
+// Verify reads the whole file: its checksum, and the root that its leaves give.
+func (s *Snapshot) Verify() error {
+	sum := sha256.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(s.f, 0, s.Bytes-sha256.Size)); err != nil {
+		return err
+	}
+	want := make([]byte, sha256.Size)
+	if _, err := s.f.ReadAt(want, s.Bytes-sha256.Size); err != nil {
+		return err
+	}
+	if !bytes.Equal(sum.Sum(nil), want) {
+		return badSnapshot(s.f.Name(), "doesn't have its checksum")
+	}
+	n := uint64(0)
+	err := s.tree.Walk(func(*statetree.Leaf) error { n++; return nil })
+	if err != nil || n != s.Accounts {
+		return badSnapshot(s.f.Name(), "has %d accounts of %d in its tree (%v)", n, s.Accounts, err)
+	}
+	return nil
+}
+
+// Snapshots lists the snapshot files in a directory, oldest first.
+func Snapshots(dir string) ([]string, error) { return filepath.Glob(filepath.Join(dir, "state-*.snapshot")) }
+
+// TidySnapshots removes what was left unfinished, files of blocks that left the best chain, and all but the last three.
+func (l *Ledger) TidySnapshots(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, "making-*"))
+	if err != nil {
+		return err
+	}
+	files, err := Snapshots(dir)
+	if err != nil {
+		return err
+	}
+	kept := 0
+	for i := len(files) - 1; i >= 0; i-- {
+		s, err := OpenSnapshot(files[i])
+		if err == nil {
+			s.Close()
+		}
+		if err == nil && kept < SnapshotsKept && s.Network == l.g.NetworkID() && l.Info(s.Block).OnBest {
+			kept++
+		} else {
+			left = append(left, files[i])
+		}
+	}
+	var errs []error
+	for _, f := range left {
+		errs = append(errs, os.Remove(f))
+	}
+	return errors.Join(errs...)
+}
