@@ -34,6 +34,7 @@ type Config struct {
 
 	Host      p2p.Host                         // nil makes a real one from Listen
 	FreeSpace func(dir string) (uint64, error) // nil asks the file system
+	snapshots int                              // tests: blocks between snapshots; 0 is snapshotEvery
 	undoKeep  int                              // tests: see ledger.Config
 }
 

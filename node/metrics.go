@@ -12,18 +12,18 @@ import (
 // metrics are the node's own counters; gauges are read from ledger, pool and network when scraped. One registry a
 // node, never the global one: tests run many nodes in one process.
 type metrics struct {
-	registry      *prometheus.Registry
-	accepted      prometheus.Counter
-	rejectedTxs   *prometheus.CounterVec
-	blocks, txs   prometheus.Counter
-	invalidBlocks prometheus.Counter
-	mined         prometheus.Counter
-	reorgs        prometheus.Counter
-	reorgDepth    prometheus.Gauge
-	reorgAlarms   prometheus.Counter
-	startOvers    prometheus.Counter
-	offCheckpoint prometheus.Counter
-	banned        *prometheus.CounterVec
+	registry                               *prometheus.Registry
+	accepted                               prometheus.Counter
+	rejectedTxs                            *prometheus.CounterVec
+	blocks, txs                            prometheus.Counter
+	invalidBlocks                          prometheus.Counter
+	mined                                  prometheus.Counter
+	reorgs                                 prometheus.Counter
+	reorgDepth                             prometheus.Gauge
+	reorgAlarms                            prometheus.Counter
+	startOvers, snapshots, snapshotsFailed prometheus.Counter
+	offCheckpoint                          prometheus.Counter
+	banned                                 *prometheus.CounterVec
 }
 
 func newMetrics(n *Node) *metrics {
@@ -43,6 +43,8 @@ func newMetrics(n *Node) *metrics {
 	m.mined = counter("quipu_blocks_mined_total", "Blocks this node made.")
 	m.reorgs = counter("quipu_chain_reorgs_total", "Reorganisations of the best chain.")
 	m.reorgAlarms = counter("quipu_chain_reorg_alarms_total", "Reorganisations that reverted 6 blocks or more.")
+	m.snapshots = counter("quipu_snapshots_written_total", "Snapshot files of all accounts written.")
+	m.snapshotsFailed = counter("quipu_snapshots_failed_total", "Snapshot files that could not be written.")
 	m.startOvers = counter("quipu_chain_start_overs_total", "Times the chain was applied anew from block 0, since a heavier one left it below the undo.")
 	m.offCheckpoint = counter("quipu_chain_off_checkpoint_total", "Headers refused because another block is the checkpoint at their height.")
 	m.reorgDepth = prometheus.NewGauge(prometheus.GaugeOpts{Name: "quipu_chain_reorg_depth_blocks", Help: "Blocks reverted by the last reorg."})

@@ -144,6 +144,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.net.Run(ctx) })
 	g.Go(func() error { return n.housekeep(ctx) })
 	g.Go(func() error { return n.keepHistory(ctx) })
+	g.Go(func() error { return n.keepSnapshots(ctx) })
 	if n.api != nil {
 		g.Go(func() error { return n.api.run(ctx) })
 	}

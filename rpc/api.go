@@ -33,6 +33,9 @@ type API struct {
 
 	// AccountHistory is not_available on a node that doesn't keep it.
 	AccountHistory func(context.Context, AccountHistoryParams) (AccountHistory, error)
+
+	StateSnapshots func(context.Context, NoParams) (StateSnapshots, error)
+	StateRange     func(context.Context, StateRangeParams) (StateRange, error)
 }
 
 // Table is the typed method table of a node. It fails if a function is missing.
@@ -53,6 +56,8 @@ func (a API) Table() ([]Entry, error) {
 		Method("tx_status", "Where a transaction stands, and who verified it.", false, a.TxStatus),
 		Method("account_get", "Balance and nonce at the tip, and what the pool would change.", false, a.AccountGet),
 		Method("account_history", "Transactions and mined blocks of an account, newest first, on a node that keeps them.", false, a.AccountHistory),
+		Method("state_snapshots", "Blocks of which this node has a file of all accounts.", false, a.StateSnapshots),
+		Method("state_range", "Accounts of a snapshot, ascending by path, with the proof that there are no others between.", false, a.StateRange),
 		Method("mempool_stats", "How much waits for a block.", false, a.MempoolStats),
 		Method("mempool_list", "Waiting transactions in the order a miner takes them.", false, a.MempoolList),
 		Method("peer_list", "Connected peers.", false, a.PeerList),

@@ -72,6 +72,14 @@ func TestEveryMethod(t *testing.T) {
 		same("account_history", got, err, AccountHistory{Account: testAcc, Entries: List[HistoryEntry]{}})
 	}
 	{
+		got, err := c.StateSnapshots(ctx)
+		same("state_snapshots", got, err, StateSnapshots{Snapshots: List[StateSnapshot]{testSnapshot}})
+	}
+	{
+		got, err := c.StateRange(ctx, StateRangeParams{Height: 1024, Max: 1})
+		same("state_range", got, err, StateRange{StateSnapshot: testSnapshot, Range: "00"})
+	}
+	{
 		got, err := c.AccountGet(ctx, testAcc)
 		same("account_get", got, err, Account{Account: testAcc, Balance: 1<<63 - 1, NextNonce: 4, Exists: true})
 	}

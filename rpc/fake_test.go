@@ -109,6 +109,12 @@ func (f *fakeNode) api() API {
 			}
 			return AccountHistory{Account: *p.Account}, nil
 		},
+		StateSnapshots: func(context.Context, NoParams) (StateSnapshots, error) {
+			return StateSnapshots{Snapshots: List[StateSnapshot]{testSnapshot}}, nil
+		},
+		StateRange: func(_ context.Context, p StateRangeParams) (StateRange, error) {
+			return StateRange{StateSnapshot: testSnapshot, Range: "00"}, nil
+		},
 		MempoolStats: func(context.Context, NoParams) (MempoolStats, error) { return MempoolStats{Txs: 1, Bytes: 159}, nil },
 		MempoolList: func(_ context.Context, p MempoolListParams) (MempoolList, error) {
 			return MempoolList{Total: 1, Txs: List[PoolTx]{{TxID: testTx, Fee: 200, State: TxPending}}}, nil
@@ -183,3 +189,5 @@ func start(t *testing.T, f *fakeNode, change func(*Config)) (*Server, *Client) {
 	})
 	return s, &Client{URL: s.URL(), Source: "test", TokenFile: cfg.TokenFile}
 }
+
+var testSnapshot = StateSnapshot{Height: 1024, Block: testID, StateRoot: [32]byte{9}, Accounts: 3, Bytes: 400}

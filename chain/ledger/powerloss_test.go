@@ -123,15 +123,13 @@ func (s *scene) survives(dir, what string, want tipRecord, names []string, end s
 // fillMemTable adds wide blocks: one, or until the memtable has room for one or two more (its list takes more than
 // its log).
 func (s *scene) fillMemTable(dir string, whole bool) (names []string) {
-	for each, want := 0, 1; len(names) < want; {
+	for full := false; !full; {
 		name := fmt.Sprint("p", len(names)+1)
 		s.wide(name)
 		s.add(name)
-		if names = append(names, name); whole && each == 0 {
-			_, ends := parseLog(s.t, newest(s.t, dir, "*.mem"))
-			each = ends[len(ends)-1]
-			want = int(s.l.cfg.MemTable-1300<<10) / each
-		}
+		names = append(names, name)
+		_, ends := parseLog(s.t, newest(s.t, dir, "*.mem"))
+		full = !whole || ends[len(ends)-1] > int(s.l.cfg.MemTable-1300<<10)
 	}
 	return names
 }

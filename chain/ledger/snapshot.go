@@ -59,9 +59,19 @@ func (p *Pinned) Release() { p.txn.Discard() }
 // pinHere reports whether the accounts at the tip are to be pinned. Not those of far history, which the file of a block
 // that is known to come would put out at once.
 func (l *Ledger) pinHere() bool {
-	every := uint64(l.cfg.SnapshotEvery)
+	every := uint64(l.cfg.pinEvery)
 	h := l.record.height
 	return every > 0 && h > 0 && h%every == 0 && l.over == nil && h+SnapshotsKept*every > l.best.Header.Height
+}
+
+// PinEvery makes the ledger pin the accounts at each multiple of so many blocks that it reaches from now on, for
+// TakePinned; 0 ends that.
+func (l *Ledger) PinEvery(blocks int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cfg.pinEvery = blocks; blocks == 0 {
+		l.unpin()
+	}
 }
 
 // pin keeps the accounts at the tip, which must be committed, for TakePinned.
@@ -80,7 +90,7 @@ func (l *Ledger) unpin() {
 // SnapshotsKept is how many snapshot files are kept.
 const SnapshotsKept = 3
 
-// TakePinned is the accounts at the last multiple of Config.SnapshotEvery that was reached, once; nil if there are none.
+// TakePinned is the accounts at the last multiple of PinEvery that was reached, once; nil if there are none.
 // The caller releases them, before the ledger is closed.
 func (l *Ledger) TakePinned() *Pinned {
 	l.mu.Lock()

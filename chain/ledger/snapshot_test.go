@@ -48,7 +48,7 @@ func TestSnapshots(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	dir := t.TempDir()
 	s, all := crowd(t, 8000, func(c *Config) {
-		c.Dir, c.FreeSpace, c.UndoKeep, c.SnapshotEvery = t.TempDir(), plenty, 16, 4
+		c.Dir, c.FreeSpace, c.UndoKeep, c.pinEvery = t.TempDir(), plenty, 16, 4
 	})
 	a := s.spread(r, "genesis", "a", 12, all)
 	b := s.spread(r, a[8], "b", 9, all)
@@ -123,7 +123,7 @@ func TestSnapshots(t *testing.T) {
 
 // Far history isn't pinned: its file would be put out by the next ones.
 func TestSnapshotsOfHistory(t *testing.T) {
-	s := newScene(t, func(c *Config) { c.SnapshotEvery = 2 })
+	s := newScene(t, func(c *Config) { c.pinEvery = 2 })
 	names := s.chain("genesis", "a", 11)
 	s.headers(names...)
 	for _, name := range names {
@@ -141,7 +141,7 @@ func TestSnapshotsOfHistory(t *testing.T) {
 // A damaged file is refused when it is opened, or gives an error where it is read, and never a wrong answer.
 func TestDamagedSnapshot(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
-	s, all := crowd(t, 3000, func(c *Config) { c.SnapshotEvery = 1 })
+	s, all := crowd(t, 3000, func(c *Config) { c.pinEvery = 1 })
 	s.add(s.spread(r, "genesis", "a", 1, all)...)
 	p := s.l.TakePinned()
 	dir := t.TempDir()

@@ -94,6 +94,15 @@ func (s *Snapshot) Range(from, to chain.Hash, maxLeaves int) ([]statetree.Leaf, 
 	return leaves, proof, nil
 }
 
+// Answer is Range, encoded as docs/spec.md says.
+func (s *Snapshot) Answer(from, to chain.Hash, maxLeaves int) ([]byte, error) {
+	leaves, proof, err := s.Range(from, to, maxLeaves)
+	if err != nil {
+		return nil, err
+	}
+	return statetree.AppendRange(nil, leaves, proof), nil
+}
+
 // readPage is the tree's statetree.ReadPage: a page of slots by the index, one of leaves cut out of the leaves.
 func (s *Snapshot) readPage(k statetree.PageKey, use func([]byte) error) error {
 	var failed error

@@ -34,11 +34,9 @@ type Config struct {
 	Prune     int                              // bodies kept, counted from the tip; 0 keeps all, else at least UndoKeep
 	// Checkpoints name the only block that is followed at a height. Nothing of it is stored: it holds while it is given.
 	Checkpoints map[uint64]chain.BlockID
-	History     bool // keep the account history index, see history.go
-	// SnapshotEvery pins the accounts at each multiple of so many blocks, for TakePinned; 0 never does.
-	SnapshotEvery int
-	StateMemory   int64        // bytes that accounts and hashes in memory may take; 0 means the constant of that name
-	Log           *slog.Logger // Badger's warnings and errors; nil is silent
+	History     bool         // keep the account history index, see history.go
+	StateMemory int64        // bytes that accounts and hashes in memory may take; 0 means the constant of that name
+	Log         *slog.Logger // Badger's warnings and errors; nil is silent
 
 	readOnly    bool         // tools that only look: Badger's files stay as they are, unless it has a crash to mend
 	afterCommit func()       // tests: called after each committed transaction
@@ -50,6 +48,7 @@ type Config struct {
 	groupBlocks int          // tests: most blocks in one transaction; 0 is no limit but the store's
 	historyCut  int          // tests: records of it in one transaction; 0 is as many as fit
 	historySpan int          // tests: blocks in a batch of the history index; 0 means historySpan
+	pinEvery    int          // see PinEvery
 	behind      int          // tests: accounts in the journal from which it is written out; 0 means JournalAccounts
 }
 

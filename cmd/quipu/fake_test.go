@@ -113,14 +113,16 @@ func (f *fakeNode) api() rpc.API {
 		AccountHistory: func(_ context.Context, p rpc.AccountHistoryParams) (rpc.AccountHistory, error) {
 			return f.history(p)
 		},
-		MempoolStats: none[rpc.NoParams, rpc.MempoolStats],
-		MempoolList:  none[rpc.MempoolListParams, rpc.MempoolList],
-		PeerList:     none[rpc.NoParams, rpc.PeerList],
-		PeerBans:     none[rpc.NoParams, rpc.PeerBans],
-		Events:       func(uint64) ([]rpc.Event, <-chan struct{}) { return nil, nil },
-		AdminGate:    none[rpc.AdminGateParams, rpc.AdminGate],
-		AdminConnect: none[rpc.AdminConnectParams, rpc.AdminConnect],
-		AdminStop:    none[rpc.NoParams, rpc.AdminStop],
+		StateSnapshots: none[rpc.NoParams, rpc.StateSnapshots],
+		StateRange:     none[rpc.StateRangeParams, rpc.StateRange],
+		MempoolStats:   none[rpc.NoParams, rpc.MempoolStats],
+		MempoolList:    none[rpc.MempoolListParams, rpc.MempoolList],
+		PeerList:       none[rpc.NoParams, rpc.PeerList],
+		PeerBans:       none[rpc.NoParams, rpc.PeerBans],
+		Events:         func(uint64) ([]rpc.Event, <-chan struct{}) { return nil, nil },
+		AdminGate:      none[rpc.AdminGateParams, rpc.AdminGate],
+		AdminConnect:   none[rpc.AdminConnectParams, rpc.AdminConnect],
+		AdminStop:      none[rpc.NoParams, rpc.AdminStop],
 	}
 }
 
