@@ -192,7 +192,9 @@ func (s *Snapshot) Verify() error {
 }
 
 // Snapshots lists the snapshot files in a directory, oldest first.
-func Snapshots(dir string) ([]string, error) { return filepath.Glob(filepath.Join(dir, "state-*.snapshot")) }
+func Snapshots(dir string) ([]string, error) {
+	return filepath.Glob(filepath.Join(dir, "state-*.snapshot"))
+}
 
 // TidySnapshots removes what was left unfinished, files of blocks that left the best chain, and all but the last three.
 func (l *Ledger) TidySnapshots(dir string) error {
