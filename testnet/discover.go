@@ -122,13 +122,18 @@ func (r Record) client() *Client {
 func (r Record) alive() bool {
 	c := r.client()
 	c.rpc.Timeout = 2 * time.Second
-	env, err := c.Env(context.Background(), "")
-	var none *rpc.Unreachable
-	var other *rpc.HTTPError
-	if err == nil {
-		return env.Name == r.Name
+	for range 2 { // a connection kept from before its death is reset: only a new one tells
+		env, err := c.Env(context.Background(), "")
+		var none *rpc.Unreachable
+		var other *rpc.HTTPError
+		switch {
+		case err == nil:
+			return env.Name == r.Name
+		case errors.As(err, &none), errors.As(err, &other):
+			return false
+		}
 	}
-	return !errors.As(err, &none) && !errors.As(err, &other)
+	return true
 }
 
 // Find is the running test network of this name, or with "" the only one. It fails with ErrNone, or names those to
