@@ -71,6 +71,7 @@ func allMeasured() []measured {
 		measured{"import-hostile", "bench import --hostile --blocks 20"},
 		measured{"import-long", "bench import --blocks 200 --txs 5000 --accounts 100000"},
 		measured{"state", "bench state --accounts 1000000 --updates 10000"},
+		measured{"state-10m", "bench state --accounts 10000000 --updates 10000 --runs 1"},
 		measured{"reorg", "bench reorg --depth 100 --txs 1000"},
 	)
 }
