@@ -11,7 +11,7 @@ import (
 	"quipu/rpc"
 )
 
-// snapshotEvery is the number of blocks between snapshots (docs/spec.md).
+// snapshotEvery is the number of blocks between snapshots (docs/spec.md §12).
 const snapshotEvery = 1024
 
 // snapshotTime bounds the making of one file: what it reads can't be tidied up meanwhile.

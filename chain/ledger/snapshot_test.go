@@ -2,10 +2,12 @@ package ledger
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -202,5 +204,133 @@ func TestDamagedSnapshot(t *testing.T) {
 	}
 	if wrong < 200 {
 		t.Fatalf("%d of 400 noticed", wrong)
+	}
+}
+
+// Files are written while blocks come in, of which some replace others, and each holds the accounts of its own block.
+func TestSnapshotsWhileBlocksCome(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(9, 10))
+	s, all := crowd(t, 4000, func(c *Config) { c.Dir, c.FreeSpace, c.pinEvery = t.TempDir(), plenty, 2 })
+	a := s.spread(r, "genesis", "a", 10, all)
+	names := append(slices.Clone(a), s.spread(r, a[4], "b", 14, all)...)
+	dir, done := t.TempDir(), make(chan error, 1)
+	stop := make(chan struct{})
+	go func() {
+		for written := 0; ; {
+			if p := s.l.TakePinned(); p != nil {
+				err := p.Write(t.Context(), dir)
+				if p.Release(); err != nil {
+					done <- err
+					return
+				}
+				written++
+				continue
+			}
+			select {
+			case <-stop:
+				if written == 0 {
+					done <- errors.New("none was written")
+				}
+				close(done)
+				return
+			default:
+				runtime.Gosched()
+			}
+		}
+	}()
+	for _, name := range names {
+		s.add(name)
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	files, err := Snapshots(dir)
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		f, err := OpenSnapshot(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := s.Get(s.name(f.Block)).Header.StateRoot; f.Height%2 != 0 || restore(t, f) != want || f.Verify() != nil {
+			t.Fatalf("block %d: %v", f.Height, f.Verify())
+		}
+		f.Close()
+	}
+}
+
+// Files are found in a directory of any name, and one that can't be read at the moment isn't taken for a damaged one.
+func TestTidySnapshots(t *testing.T) {
+	s := newScene(t, func(c *Config) { c.pinEvery = 1 })
+	dir := filepath.Join(t.TempDir(), "node [1")
+	if none, err := Snapshots(dir); err != nil || len(none) > 0 {
+		t.Fatal(none, err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range s.chain("genesis", "a", 2) {
+		s.add(name)
+		p := s.l.TakePinned()
+		if err := p.Write(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+		p.Release()
+	}
+	files, err := Snapshots(dir)
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	gone := files[0] + ".away"
+	if err := os.Rename(files[0], gone); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(files[0], files[0]); err != nil { // opening it fails with ELOOP, whoever asks
+		t.Fatal(err)
+	}
+	damaged := filepath.Join(dir, "state-0000000003-00.snapshot")
+	for _, name := range []string{damaged, filepath.Join(dir, "making-7")} {
+		if err := os.WriteFile(name, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.l.TidySnapshots(dir); err == nil {
+		t.Fatal("nothing said of a file that can't be read")
+	}
+	if now, _ := filesLike(dir, "*"); !slices.Equal(now, []string{files[0], gone, files[1]}) {
+		t.Fatalf("left: %v", now)
+	}
+}
+
+// A changed leaf that the pages don't repeat from the list is found whatever the checksum says.
+func TestVerifySnapshotReadsEachLeaf(t *testing.T) {
+	s := newScene(t, func(c *Config) { c.pinEvery = 1 })
+	s.add(s.chain("genesis", "a", 1)...)
+	p, dir := s.l.TakePinned(), t.TempDir()
+	defer p.Release()
+	if err := p.Write(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := Snapshots(dir)
+	whole, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range int(p.accounts) * statetree.LeafSize {
+		b := slices.Clone(whole[:len(whole)-sha256.Size])
+		b[snapshotHead+i] ^= 1
+		sum := sha256.Sum256(b)
+		if err := os.WriteFile(files[0], append(b, sum[:]...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := OpenSnapshot(files[0]); err == nil {
+			if f.Verify() == nil {
+				t.Fatalf("byte %d of the leaves goes unnoticed", i)
+			}
+			f.Close()
+		}
 	}
 }

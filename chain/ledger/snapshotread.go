@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
@@ -170,7 +171,7 @@ func (s *Snapshot) readLeaves(k statetree.PageKey, use func([]byte) error) error
 	return use(statetree.LeafPage(b[:count*statetree.LeafSize]))
 }
 
-// Verify reads the whole file: its checksum, and the root that its leaves give.
+// Verify reads the whole file: its checksum, the root that its leaves give, and the tree that its pages make of them.
 func (s *Snapshot) Verify() error {
 	sum := sha256.New()
 	if _, err := io.Copy(sum, io.NewSectionReader(s.f, 0, s.Bytes-sha256.Size)); err != nil {
@@ -183,22 +184,48 @@ func (s *Snapshot) Verify() error {
 	if !bytes.Equal(sum.Sum(nil), want) {
 		return badSnapshot(s.f.Name(), "doesn't have its checksum")
 	}
-	n := uint64(0)
-	err := s.tree.Walk(func(*statetree.Leaf) error { n++; return nil })
+	in := bufio.NewReaderSize(io.NewSectionReader(s.f, int64(snapshotHead), int64(s.Accounts)*statetree.LeafSize), 1<<20)
+	leaf, left := make([]byte, statetree.LeafSize), s.Accounts
+	root, n, err := statetree.Build(func() (statetree.Leaf, bool, error) {
+		if left == 0 {
+			return statetree.Leaf{}, false, nil
+		}
+		left--
+		_, err := io.ReadFull(in, leaf)
+		return statetree.ReadLeaf(leaf), err == nil, err
+	}, func(statetree.PageKey, []byte) error { return nil })
+	if err != nil || chain.Hash(root) != s.Root {
+		return badSnapshot(s.f.Name(), "has leaves with root %x (%v)", root, err)
+	}
+	n = 0
+	err = s.tree.Walk(func(*statetree.Leaf) error { n++; return nil })
 	if err != nil || n != s.Accounts {
 		return badSnapshot(s.f.Name(), "has %d accounts of %d in its tree (%v)", n, s.Accounts, err)
 	}
 	return nil
 }
 
-// Snapshots lists the snapshot files in a directory, oldest first.
-func Snapshots(dir string) ([]string, error) {
-	return filepath.Glob(filepath.Join(dir, "state-*.snapshot"))
+// Snapshots lists the snapshot files in a directory, oldest first: none if there is no such directory.
+func Snapshots(dir string) ([]string, error) { return filesLike(dir, "state-*.snapshot") }
+
+// filesLike isn't filepath.Glob of both: a directory's name may hold what Glob takes for a pattern.
+func filesLike(dir, pattern string) (files []string, err error) {
+	all, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	for _, f := range all {
+		if ok, _ := filepath.Match(pattern, f.Name()); ok {
+			files = append(files, filepath.Join(dir, f.Name()))
+		}
+	}
+	return files, err
 }
 
-// TidySnapshots removes what was left unfinished, files of blocks that left the best chain, and all but the last three.
+// TidySnapshots removes what was left unfinished, damaged files, those of blocks that left the best chain, and all but
+// the last three. A file that can't be read now stays, and counts as one of the three: its turn comes.
 func (l *Ledger) TidySnapshots(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, "making-*"))
+	left, err := filesLike(dir, "making-*")
 	if err != nil {
 		return err
 	}
@@ -207,18 +234,23 @@ func (l *Ledger) TidySnapshots(dir string) error {
 		return err
 	}
 	kept := 0
+	var errs []error
 	for i := len(files) - 1; i >= 0; i-- {
 		s, err := OpenSnapshot(files[i])
-		if err == nil {
+		keep := false
+		switch {
+		case err == nil:
 			s.Close()
+			keep = s.Network == l.g.NetworkID() && l.Info(s.Block).OnBest
+		case !errors.Is(err, ErrSnapshot):
+			errs, keep = append(errs, err), true
 		}
-		if err == nil && kept < SnapshotsKept && s.Network == l.g.NetworkID() && l.Info(s.Block).OnBest {
+		if keep && kept < SnapshotsKept {
 			kept++
 		} else {
 			left = append(left, files[i])
 		}
 	}
-	var errs []error
 	for _, f := range left {
 		errs = append(errs, os.Remove(f))
 	}
