@@ -81,19 +81,7 @@ func putPieces(set func(k, v []byte) error, prefix, value []byte) error {
 
 // getBody reads e's body.
 func getBody(txn *badger.Txn, e *entry) ([]byte, error) {
-	prefix, size := idKey(keyBody, e.id), int(e.bodySize)
-	out := make([]byte, 0, size)
-	for n := range pieces(size) {
-		v, err := get(txn, pieceKey(prefix, n))
-		if err != nil {
-			return nil, err
-		}
-		if len(v) != min(pieceSize, size-n*pieceSize) {
-			return nil, corrupt("piece %d of the body of block %d (%s) is missing", n, e.height, e.id)
-		}
-		out = append(out, v...)
-	}
-	return out, nil
+	return appendBody(make([]byte, 0, e.bodySize), txn, e)
 }
 
 // putRecord stores a value whose length its reader doesn't know: the last piece is shorter than pieceSize, so what

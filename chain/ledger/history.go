@@ -240,7 +240,7 @@ func (l *Ledger) touches(txn *badger.Txn, from *entry) (out []touch, to *entry, 
 		if len(out) > historyTouches {
 			break
 		}
-		if body, err = l.appendBody(body[:0], txn, e); err != nil {
+		if body, err = appendBody(body[:0], txn, e); err != nil {
 			return nil, nil, err
 		}
 		err = parties(body, func(index uint32, account []byte) {
@@ -275,8 +275,8 @@ func (l *Ledger) touches(txn *badger.Txn, from *entry) (out []touch, to *entry, 
 	return slices.Compact(out), to, nil
 }
 
-// appendBody appends e's body to buf: getBody without a copy of its own.
-func (l *Ledger) appendBody(buf []byte, txn *badger.Txn, e *entry) ([]byte, error) {
+// appendBody appends e's body to buf.
+func appendBody(buf []byte, txn *badger.Txn, e *entry) ([]byte, error) {
 	start := len(buf)
 	for n := range pieces(int(e.bodySize)) {
 		item, err := txn.Get(pieceKey(idKey(keyBody, e.id), n))

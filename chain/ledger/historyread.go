@@ -142,7 +142,7 @@ func (l *Ledger) tailHistory(txn *badger.Txn, a chain.Account, base uint64, p *p
 		if miner == a {
 			found = append(found, place(h)<<32|MinerPlace)
 		}
-		if body, err = l.appendBody(body[:0], txn, e); err != nil {
+		if body, err = appendBody(body[:0], txn, e); err != nil {
 			return err
 		}
 		err = parties(body, func(index uint32, account []byte) {

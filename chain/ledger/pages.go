@@ -48,7 +48,7 @@ func (l *Ledger) readPage(txn *badger.Txn) statetree.ReadPage {
 }
 
 // openTree brings up the accounts as stored, through pages read by read: those of genesis if no checkpoint ever ended,
-// and the journal. fill writes the tree of a genesis that is more than memory takes; nil keeps it in memory.
+// all of which are then in memory, and the journal.
 func (l *Ledger) openTree(txn *badger.Txn, read statetree.ReadPage, memory int64) (*statetree.Paged, journal, error) {
 	tree, err := statetree.OpenPaged(read, memory)
 	if err != nil {
@@ -150,10 +150,7 @@ func damagedPage(err error) error {
 
 // treeFailed makes an error of a changing tree final: what is in memory is of no more use.
 func (l *Ledger) treeFailed(err error) error {
-	if l.broken == nil {
-		l.broken = damagedPage(err)
-	}
-	return l.broken
+	return l.fatal(damagedPage(err))
 }
 
 // update changes the tree.

@@ -251,6 +251,7 @@ func (l *Ledger) standAtBlock0() error {
 	l.record = l.tipAt0()
 	l.tip = l.g.State()
 	l.behind = behind{}
+	l.unpin() // its pages were dropped
 	return l.db.View(func(txn *badger.Txn) error {
 		if err := l.loadHistory(txn); err != nil {
 			return err

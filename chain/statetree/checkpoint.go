@@ -14,7 +14,6 @@ type Checkpoint struct {
 	put  func(PageKey, []byte) error
 	err  error
 	left int
-	n    int
 }
 
 const (
@@ -48,12 +47,8 @@ func (c *Checkpoint) Write(most int, put func(key PageKey, page []byte) error) (
 	return c.err == nil, c.err
 }
 
-// Pages is how many were written so far.
-func (c *Checkpoint) Pages() int { return c.n }
-
 func (c *Checkpoint) emit(k PageKey, page []byte) {
 	c.left--
-	c.n++
 	if c.err == nil {
 		c.err = c.put(k, page)
 	}
