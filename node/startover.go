@@ -173,7 +173,7 @@ func (n *Node) step(r *ledger.Rebuilding, begun time.Time) (done bool, err error
 }
 
 // bringPoolBack gives the pool the transactions of the branch that was left, oldest first so that none waits for
-// another, and then those that were put aside. All were verified before. The best pay for their place as ever.
+// another, and then those that were put aside. The best pay for their place as ever.
 func (n *Node) bringPoolBack(r *ledger.Rebuilding) {
 	tip := n.ledger.Tip()
 	height := tip.Header.Height
@@ -207,14 +207,15 @@ func (n *Node) bringPoolBack(r *ledger.Rebuilding) {
 	n.rebuilding.Store(false)
 	for len(aside) > 0 {
 		k := min(len(aside), 1000)
-		n.addVerified(aside[:k], height)
+		n.offerAgain(aside[:k], height)
 		aside = aside[k:]
 	}
 }
 
-// addVerified offers the pool transactions that were checked before.
-func (n *Node) addVerified(raws [][]byte, height uint64) {
-	txs, errs := n.g.CheckTxs(raws, func(chain.LeafHash) bool { return true })
+// offerAgain offers the pool transactions that were put aside. What is not remembered as verified is verified: after a
+// restart they come from a file.
+func (n *Node) offerAgain(raws [][]byte, height uint64) {
+	txs, errs := n.g.CheckTxs(raws, n.known)
 	touched := map[chain.Account]struct{}{}
 	good := txs[:0]
 	for i := range txs {

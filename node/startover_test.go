@@ -381,3 +381,20 @@ func TestRelayOfHeadersAloneIsNeverCharged(t *testing.T) {
 		}
 	})
 }
+
+// After a restart in the middle what was put aside comes from a file: a signature that doesn't hold is found.
+func TestWhatWasPutAsideIsVerified(t *testing.T) {
+	gen := chaintest.New(chaintest.Genesis(nil, alice, bob))
+	n := withoutNet(t, Config{Genesis: gen.G})
+	honest, forged := alice.Pay(gen.G, 0, 0, chaintest.To(carol, 5)), bob.Pay(gen.G, 0, 0, chaintest.To(carol, 5))
+	forged.Signature[63] ^= 1
+	n.putPoolAside()
+	n.aside = [][]byte{chaintest.Raw(honest), chaintest.Raw(forged)}
+	n.bringPoolBack(&ledger.Rebuilding{})
+	if s := n.pool.Stats(); s.Txs != 1 || s.GappedTxs != 0 {
+		t.Fatalf("pool: %+v", s)
+	}
+	if _, pending, ok := n.pool.ByID(honest.ID(gen.G.NetworkID())); !ok || !pending {
+		t.Fatal("the honest one isn't back")
+	}
+}
