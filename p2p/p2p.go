@@ -123,6 +123,7 @@ type Service struct {
 	wakeSync chan struct{}       // 1 deep
 	memory   *semaphore.Weighted // bytes of answers being served
 	syncNow  syncProgress        // what SyncState reports
+	relaying claims              // blocks that the sync loop leaves to the relay
 
 	mu        sync.Mutex
 	ctx       context.Context // nil before Run; canceled after

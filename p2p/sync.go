@@ -153,7 +153,7 @@ func (d *download) refill() {
 	holders := d.s.holders()
 	d.stuck = 0
 	d.pending = slices.DeleteFunc(wants, func(w Want) bool {
-		if _, ok := d.flying[w.ID]; ok {
+		if _, ok := d.flying[w.ID]; ok || d.s.relaying.has(w.ID) {
 			return true
 		}
 		if !slices.ContainsFunc(holders, func(h holder) bool { return d.mayAsk(&h, &w) }) {
