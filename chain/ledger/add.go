@@ -19,6 +19,9 @@ type Result struct {
 	// More says that the walk to the heaviest branch has been left where it was, at a valid block, so that Change doesn't
 	// hold blocks without limit: Add goes on with it, without blocks too.
 	More bool
+	// Restarted says that the ledger was found to have begun with the accounts of an invalid block, and stands at block 0
+	// again: More leads on. Change doesn't tell of it.
+	Restarted bool
 }
 
 // maxChange is how many bytes of bodies a Change holds before the walk is left.
@@ -53,7 +56,7 @@ func (l *Ledger) Add(blocks []chain.CheckedBlock) (Result, error) {
 		if n := len(b.Body()); n != int(e.bodySize) {
 			return res, fmt.Errorf("block %d (%s): a checked body of %d bytes, its header says %d", e.height, e.id, n, e.bodySize)
 		}
-		if !e.body && !e.bad && seen[e.id] == nil && (l.refetch || !l.isPruned(e)) {
+		if !e.body && !e.bad && seen[e.id] == nil && (l.refetch || l.wantsHistory() || !l.isPruned(e)) {
 			seen[e.id] = b
 			fresh = append(fresh, b)
 		}
@@ -61,7 +64,7 @@ func (l *Ledger) Add(blocks []chain.CheckedBlock) (Result, error) {
 	start := time.Now()
 	linked, err := l.storeBodies(fresh)
 	lap(&start, &l.times.Bodies)
-	if err == nil && l.refetch {
+	if err == nil && (l.refetch || l.wantsHistory()) {
 		err = l.refetched()
 	}
 	if err != nil {
@@ -103,7 +106,11 @@ func (l *Ledger) storeBodies(blocks []*chain.CheckedBlock) (linked []*entry, err
 	}()
 	for _, block := range blocks {
 		e, body := l.index.byID[block.ID()], block.Body()
-		if b != nil && !b.fits(int64(pieces(len(body)))+1, int64(len(body))+256) {
+		indexed := 0
+		if l.belowBase(e) {
+			indexed = len(block.Txs())
+		}
+		if b != nil && !b.fits(int64(pieces(len(body))+1+indexed), int64(len(body)+indexed*49+256)) {
 			if err := flush(); err != nil {
 				return linked, err
 			}
@@ -115,6 +122,11 @@ func (l *Ledger) storeBodies(blocks []*chain.CheckedBlock) (linked []*entry, err
 		}
 		if err := putPieces(b.set, idKey(keyBody, e.id), body); err != nil {
 			return linked, err
+		}
+		if indexed > 0 {
+			if err := b.indexBelow(e, block); err != nil {
+				return linked, err
+			}
 		}
 		seq := e.seq
 		if !e.linked {
@@ -180,7 +192,16 @@ func (l *Ledger) condemn(res *Result, e *entry, reason error) error {
 // settle moves the tip until no complete valid branch is ahead of it. linked are entries that became linked since
 // it last ran to its end; known are blocks at hand, others are read from disk. res may be nil.
 func (l *Ledger) settle(res *Result, linked []*entry, known map[chain.BlockID]*chain.CheckedBlock) error {
-	if l.over != nil { // Step moves the tip
+	if l.base != nil && l.base.bad {
+		if err := l.forgetBase(); err != nil {
+			return err
+		}
+		if res != nil {
+			res.Restarted, res.More = true, true
+			return nil
+		}
+	}
+	if l.over != nil || l.still { // Step moves the tip, or LoadSnapshot
 		l.unsettled = true
 		return l.chooseHeader()
 	}

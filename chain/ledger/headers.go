@@ -296,11 +296,11 @@ type Want struct {
 // each once. Of each branch sizes, each with 512 bytes for the asking, sum to at most maxBytes (its first body is
 // always there), so that a branch whose bodies nobody delivers hides no other; at most 2,048 bodies of each of at
 // most 8 branches. While StartOver waits for them, pruned bodies of the tip's chain are listed after, from the newest
-// down.
+// down; those up to a base once nothing else is missing.
 func (l *Ledger) Wanted(maxBytes int) []Want {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if l.closed {
+	if l.closed || l.still {
 		return nil
 	}
 	entries := l.wanted(maxBytes)
@@ -365,7 +365,7 @@ func (l *Ledger) wanted(maxBytes int) []*entry {
 		for j := len(missing) - 1; j >= 0 && take(missing[j]); j-- {
 		}
 	}
-	if l.refetch {
+	if l.refetch || l.wantsHistory() && len(out) == 0 { // history waits for the rest
 		out = l.wantPruned(out, maxBytes)
 	}
 	return out

@@ -37,6 +37,8 @@ type Ledger struct {
 	times   Timings
 	history history
 	pruned  uint64     // bodies of the best chain are gone up to this height
+	base    *entry     // the accounts of which are not confirmed, see base.go; nil where there is none
+	still   bool       // the tip stays where it is: a snapshot is awaited
 	over    *startOver // the chain is applied anew from block 0: see startover.go
 	deep    *DeepReorgError
 	refetch bool         // pruned bodies are taken again

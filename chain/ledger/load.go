@@ -115,6 +115,9 @@ func (l *Ledger) load(txn *badger.Txn) error {
 	if err := l.loadHeaders(txn); err != nil {
 		return err
 	}
+	if err := l.loadBase(txn); err != nil {
+		return err
+	}
 	if err := l.loadMarks(txn); err != nil {
 		return err
 	}
@@ -131,7 +134,7 @@ func (l *Ledger) load(txn *badger.Txn) error {
 	}
 	l.main = l.main.to(tip)
 	for _, e := range l.main {
-		e.applied = true
+		e.applied = l.base == nil || e.height > l.base.height || e.height == 0
 	}
 	if err := l.loadPruned(txn); err != nil {
 		return err

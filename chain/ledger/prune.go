@@ -51,6 +51,11 @@ func (l *Ledger) loadPruned(txn *badger.Txn) (err error) {
 	for _, e := range l.main[1 : l.pruned+1] {
 		e.body = false
 	}
+	for h := l.pruned + 1; l.base != nil && h <= uint64(l.base.height); h++ {
+		if !l.main[h].body {
+			return corrupt("the body of block %d isn't held", h)
+		}
+	}
 	return nil
 }
 
@@ -83,7 +88,7 @@ func prunedError(height uint64, what string) error {
 // best chain there and are lighter. It never touches a block that can be reverted.
 func (l *Ledger) pruneBodies() error {
 	keep := uint64(l.cfg.Prune)
-	if keep == 0 || l.over != nil || l.deep != nil || l.record.height < l.pruned+keep+max(1, keep/64) {
+	if keep == 0 || l.base != nil || l.over != nil || l.deep != nil || l.record.height < l.pruned+keep+max(1, keep/64) {
 		return nil
 	}
 	return l.pruneTo(l.pruneGoal())
@@ -92,7 +97,7 @@ func (l *Ledger) pruneBodies() error {
 // pruneGoal is the height up to which cfg.Prune lets bodies go now.
 func (l *Ledger) pruneGoal() uint64 {
 	keep := uint64(l.cfg.Prune)
-	if keep == 0 || l.over != nil || l.deep != nil || l.record.height < keep {
+	if keep == 0 || l.base != nil || l.over != nil || l.deep != nil || l.record.height < keep {
 		return l.pruned
 	}
 	return max(l.pruned, l.prunable(min(l.record.height-keep, l.record.undoFrom-1)))

@@ -28,8 +28,9 @@ type startOver struct {
 var metaStartOver = []byte("mstartover")
 
 const (
-	stageDropping = 1
-	stageApplying = 2
+	stageDropping   = 1
+	stageApplying   = 2
+	stageForgetting = 3 // records are being dropped, to apply the chain as any other: see forgetBase
 )
 
 func startOverRecord(stage byte, old, goal chain.BlockID, fork uint64) []byte {
@@ -232,7 +233,7 @@ func (l *Ledger) toBlock0(before, after [2][]byte) error {
 	}
 	s, t := l.g.State(), l.tipAt0()
 	for _, kv := range [][2][]byte{
-		{metaSchema, le.AppendUint32(nil, schema)}, {metaJournal, le.AppendUint64(nil, next)}, {metaStartOver, nil},
+		{metaSchema, le.AppendUint32(nil, schema)}, {metaJournal, le.AppendUint64(nil, next)}, {metaStartOver, nil}, {metaBase, nil}, {metaPruned, le.AppendUint64(nil, 0)},
 		{heightKey(keyMain, 0), s.ID[:]}, {metaTip, t.encode()}, after, // these few fit any transaction
 	} {
 		if err := w.set(kv[0], kv[1]); err != nil {
@@ -247,7 +248,7 @@ func (l *Ledger) toBlock0(before, after [2][]byte) error {
 
 // standAtBlock0 brings memory to what toBlock0 stored.
 func (l *Ledger) standAtBlock0() error {
-	l.main = l.main[:1]
+	l.main, l.base = l.main[:1], nil
 	l.record = l.tipAt0()
 	l.tip = l.g.State()
 	l.behind = behind{}
@@ -267,6 +268,9 @@ func (l *Ledger) resumeDrop() error {
 		v, err = get(txn, metaStartOver)
 		return err
 	})
+	if err == nil && len(v) > 0 && v[0] == stageForgetting {
+		return l.toBlock0([2][]byte{metaStartOver, v}, [2][]byte{metaStartOver, nil})
+	}
 	if err != nil || len(v) == 0 || v[0] != stageDropping {
 		return err
 	}
@@ -279,6 +283,9 @@ func (l *Ledger) loadStartOver(txn *badger.Txn) error {
 	v, err := get(txn, metaStartOver)
 	if err != nil || len(v) == 0 {
 		return err
+	}
+	if len(v) == 1 && v[0] == stageForgetting {
+		return corrupt("leaving the snapshot it began with was interrupted: start the node, which goes on")
 	}
 	if len(v) != 73 || v[0] != stageDropping && v[0] != stageApplying {
 		return corrupt("the record of a start from block 0 has %d bytes", len(v))

@@ -13,6 +13,17 @@ import (
 // returns false at the end. An error of next or put ends it.
 func Build(next func() (Leaf, bool, error), put func(key PageKey, page []byte) error) (root Hash, n uint64, err error) {
 	b := builder{next: next, put: put}
+	return b.build()
+}
+
+// BuildPages is Build that gives the pages of leaves too: all that a Paged
+// reads.
+func BuildPages(next func() (Leaf, bool, error), put func(key PageKey, page []byte) error) (Hash, uint64, error) {
+	b := builder{next: next, put: put, whole: true}
+	return b.build()
+}
+
+func (b *builder) build() (root Hash, n uint64, err error) {
 	if err := b.fill(pageLeaves + 1); err != nil {
 		return Hash{}, 0, err
 	}
@@ -51,6 +62,7 @@ var errStopped = errors.New("statetree: stopped")
 type builder struct {
 	next  func() (Leaf, bool, error)
 	put   func(PageKey, []byte) error
+	whole bool // pages of leaves are given too
 	ahead []placedLeaf
 	last  path
 	taken uint64
@@ -113,6 +125,15 @@ func (b *builder) subtree(prefix path, depth int) (subtree, error) {
 		items[i], leaves[i] = item{path: b.ahead[i].path, index: i}, b.ahead[i].leaf
 	}
 	b.take(n)
+	if b.whole {
+		page := append(make([]byte, 0, 1+n*LeafSize), pageOfLeaves)
+		for i := range leaves {
+			page = leaves[i].append(page)
+		}
+		if err := b.put(pageKey(&prefix, depth), page); err != nil {
+			return subtree{}, err
+		}
+	}
 	return hashItems(items, depth, leaves), nil
 }
 
