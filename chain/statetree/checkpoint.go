@@ -60,7 +60,10 @@ func (c *Checkpoint) unit(u int) {
 	s := &c.p.t.shards[u>>pageBits]
 	prefix := path{uint64(u) << (64 - unitBits)}
 	r := s.root
-	if !r.isBranch() || s.away(r) || s.few(r, shardBits) {
+	if !r.isBranch() || s.away(r) && !s.dirty(r) {
+		return
+	}
+	if c.wake(s, r, shardBits, prefix); s.few(r, shardBits) {
 		return
 	}
 	for d := shardBits; d < unitBits; d++ {
@@ -77,6 +80,7 @@ func (c *Checkpoint) below(s *shard, r ref, depth int, prefix path) {
 	if !r.isBranch() || s.marks[r-1]&(dirty|paged) == paged {
 		return
 	}
+	late := c.wake(s, r, depth, prefix)
 	if s.few(r, depth) {
 		page := append(make([]byte, 0, 1+8*LeafSize), pageOfLeaves)
 		c.emit(pageKey(&prefix, depth), s.appendLeaves(page, r))
@@ -86,6 +90,20 @@ func (c *Checkpoint) below(s *shard, r ref, depth int, prefix path) {
 		c.emit(pageKey(&prefix, depth), page)
 	}
 	s.marks[r-1] = s.marks[r-1]&^dirty | paged
+	if late {
+		s.letGo(r)
+	}
+}
+
+// wake brings a late page into memory; it reports whether the page was one.
+func (c *Checkpoint) wake(s *shard, r ref, depth int, prefix path) bool {
+	if !s.away(r) {
+		return false
+	}
+	if s.enter(r, depth, &prefix); c.err == nil {
+		c.err = s.failed
+	}
+	return true
 }
 
 // slots writes the pages below the branch r of a page that ends at depth end,

@@ -24,9 +24,13 @@ type paging struct {
 	failed error // the first error of a read: nothing after it counts
 	hand   path  // where Trim goes on
 
+	late map[ref][]Change // changes of late pages, ascending: see replay
+
 	// Space for the leaves of a page being read.
 	leaves []Leaf
 	items  []item
+	kept   []item
+	slab   []Change
 }
 
 func (s *shard) away(r ref) bool { return s.branches[r-1].child == [2]ref{} }
@@ -38,6 +42,9 @@ func (s *shard) enter(r ref, depth int, p *path) (moved bool) {
 		before := s.branches[r-1].hash
 		if s.failed == nil {
 			s.failed = s.load(r, depth, p)
+		}
+		if s.failed == nil {
+			s.catchUp(r, depth, before)
 		}
 		moved = s.failed == nil && s.branches[r-1].hash != before
 	}
@@ -52,17 +59,29 @@ func (s *shard) look(r ref, depth int, p *path) (*shard, ref, error) {
 		branches: append(make([]branch, 0, 32), s.branches[r-1]), marks: make([]mark, 1, 32),
 		paging: &paging{read: s.read, lax: s.lax},
 	}
-	return beside, 1, beside.load(1, depth, p)
+	if late := s.late[r]; late != nil {
+		beside.late = map[ref][]Change{1: late}
+	}
+	beside.enter(1, depth, p)
+	return beside, 1, beside.failed
 }
 
 // load reads the page at branch r. Where pages may be newer than the ones above
 // them, r takes the hash of what was found.
 func (s *shard) load(r ref, depth int, p *path) error {
+	return s.stored(depth, p, func(page []byte) error { return s.fill(r, depth, p, page) })
+}
+
+// stored calls use with the stored page at depth on path p, which isn't empty.
+func (s *shard) stored(depth int, p *path, use func(page []byte) error) error {
 	key := pageKey(p, depth)
 	missing := true
 	err := s.read(key, func(page []byte) error {
 		missing = false
-		return s.fill(r, depth, p, page)
+		if len(page) == 0 {
+			return errPage
+		}
+		return use(page)
 	})
 	if err == nil && missing {
 		err = fmt.Errorf("%w: it is missing", ErrPage)
@@ -77,12 +96,10 @@ func (s *shard) load(r ref, depth int, p *path) error {
 func (s *shard) fill(r ref, depth int, p *path, page []byte) error {
 	var child [2]ref
 	var err error
-	switch {
-	case len(page) == 0:
-		return errPage
-	case page[0] == pageOfLeaves:
+	switch page[0] {
+	case pageOfLeaves:
 		child, err = s.fillLeaves(depth, p, page[1:])
-	case page[0] == pageOfSlots:
+	case pageOfSlots:
 		child, err = s.fillSlots(depth, p, page[1:])
 	default:
 		err = errPage
@@ -95,7 +112,7 @@ func (s *shard) fill(r ref, depth int, p *path, page []byte) error {
 	}
 	lh, rh := s.hash(child[0]), s.hash(child[1])
 	hash := branchHash(&lh, &rh)
-	if b := &s.branches[r-1]; b.hash != hash && !s.lax {
+	if b := &s.branches[r-1]; b.hash != hash && !s.lax && s.late[r] == nil {
 		return fmt.Errorf("%w: its hash is %x, the page above says %x", ErrPage, hash, b.hash)
 	}
 	s.branches[r-1] = branch{hash: hash, child: child}
@@ -103,21 +120,31 @@ func (s *shard) fill(r ref, depth int, p *path, page []byte) error {
 }
 
 func (s *shard) fillLeaves(depth int, p *path, b []byte) (child [2]ref, err error) {
+	items, err := s.readLeaves(depth, p, b)
+	if err != nil {
+		return child, err
+	}
+	k := split(items, depth)
+	return [2]ref{s.grow(items[:k], depth+1, s.paging.leaves), s.grow(items[k:], depth+1, s.paging.leaves)}, nil
+}
+
+// readLeaves reads a page's leaves into the shard's space for them, and returns
+// them as items of it.
+func (s *shard) readLeaves(depth int, p *path, b []byte) ([]item, error) {
 	if len(b)%LeafSize != 0 {
-		return child, errPage
+		return nil, errPage
 	}
 	leaves, items := s.paging.leaves[:0], s.items[:0]
 	for ; len(b) > 0; b = b[LeafSize:] {
 		leaf := readLeaf(b)
 		it := item{path: pathOf(&leaf.Account), index: len(items)}
 		if leaf.Void() || !it.path.shares(p, depth) || len(items) > 0 && items[len(items)-1].path.compare(&it.path) >= 0 {
-			return child, errPage
+			return nil, errPage
 		}
 		leaves, items = append(leaves, leaf), append(items, it)
 	}
 	s.paging.leaves, s.items = leaves, items
-	k := split(items, depth)
-	return [2]ref{s.grow(items[:k], depth+1, leaves), s.grow(items[k:], depth+1, leaves)}, nil
+	return items, nil
 }
 
 // grow makes the subtree of some leaves.

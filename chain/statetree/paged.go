@@ -3,7 +3,6 @@ package statetree
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 )
 
@@ -91,24 +90,15 @@ func (p *Paged) Replay(changes []Change, read ReadPage) (Hash, error) {
 	if read == nil {
 		read = own
 	}
-	most := p.memory / (shardCount * (branchBytes + leafBytes))
 	for i := range p.t.shards {
 		s := &p.t.shards[i]
-		s.lax, s.read = true, read
-		s.reserve(int(min(most, int64(len(changes)/shardCount*pageSlots))))
+		s.lax, s.read, s.late = true, read, map[ref][]Change{}
 	}
 	root, err := p.Update(changes)
 	for i := range p.t.shards {
 		p.t.shards[i].lax, p.t.shards[i].read = false, own
 	}
 	return root, err
-}
-
-// reserve makes room for so many more accounts and branches, so that arrays
-// need not grow step by step.
-func (s *shard) reserve(n int) {
-	s.branches, s.marks = slices.Grow(s.branches, n), slices.Grow(s.marks, n)
-	s.leaves = slices.Grow(s.leaves, n)
 }
 
 func (p *Paged) failed() error {
@@ -260,10 +250,7 @@ func (t *trimmer) sweep(r ref, depth int, prefix path) {
 	}
 	if m := s.marks[r-1]; depth%pageBits == 0 && m&paged != 0 {
 		if m&(dirty|used) == 0 {
-			child := s.branches[r-1].child
-			s.branches[r-1].child = [2]ref{}
-			s.free(child[0])
-			s.free(child[1])
+			s.letGo(r)
 			return
 		}
 		s.marks[r-1] &^= used
@@ -271,6 +258,14 @@ func (t *trimmer) sweep(r ref, depth int, prefix path) {
 	child := s.branches[r-1].child
 	t.sweep(child[0], depth+1, prefix)
 	t.sweep(child[1], depth+1, prefix.with(depth, 1))
+}
+
+// letGo makes the page at branch r one that is away.
+func (s *shard) letGo(r ref) {
+	child := s.branches[r-1].child
+	s.branches[r-1].child = [2]ref{}
+	s.free(child[0])
+	s.free(child[1])
 }
 
 // free gives back the space of a subtree.

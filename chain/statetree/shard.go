@@ -78,8 +78,14 @@ func (s *shard) update(r ref, depth int, items []item, changes []Change, near bo
 	}
 	moved := false
 	if s.paging != nil && r.isBranch() && depth%pageBits == 0 {
-		if moved = s.enter(r, depth, &items[0].path); s.failed != nil {
-			return r, false
+		done := false
+		if s.lax && s.away(r) {
+			done, moved = s.replay(r, depth, items, changes)
+		} else {
+			moved = s.enter(r, depth, &items[0].path)
+		}
+		if s.failed != nil || done {
+			return r, moved
 		}
 	}
 	if !r.isBranch() {
