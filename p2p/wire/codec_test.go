@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -119,6 +120,33 @@ func TestLimits(t *testing.T) {
 	}
 	if _, err := DecodeBlockTxs(bytes.Repeat(tx, 3), 2); err == nil {
 		t.Error("three transactions taken where two were asked for")
+	}
+
+	askPeers := codecOf(t, "peers request")
+	for n, ok := range map[int]bool{0: false, 1: true, MaxPeers: true, MaxPeers + 1: false} {
+		check(t, ok, askPeers, AppendPeersRequest(nil, n))
+	}
+	refused(t, askPeers, "empty", nil)
+	peers := codecOf(t, "peers answer")
+	broad := PeerAddrs{ID: make([]byte, MaxPeerID), Addrs: repeat(make([]byte, MaxPeerAddr), MaxPeerAddrs)}
+	most := AppendPeers(nil, slices.Repeat([]PeerAddrs{broad}, MaxPeers+1))
+	kept(t, peers, "largest", most)
+	if len(most) != MaxPeersAnswer {
+		t.Errorf("longest peers answer is %d bytes, MaxPeersAnswer is %d", len(most), MaxPeersAnswer)
+	}
+	if _, err := DecodePeers(most, MaxPeers-1); err == nil {
+		t.Error("64 peers taken where 63 were asked for")
+	}
+	refused(t, peers, "65 peers", append([]byte{MaxPeers + 1}, most[1:]...))
+	refused(t, peers, "an empty id", []byte{1, 0, 1, 1, 4})
+	refused(t, peers, "an id over the limit", append([]byte{1, MaxPeerID + 1}, make([]byte, 300)...))
+	refused(t, peers, "no address", []byte{1, 1, 9, 0, 0})
+	refused(t, peers, "an empty address", []byte{1, 1, 9, 1, 0})
+	refused(t, peers, "five addresses", []byte{1, 1, 9, 5, 1, 4, 1, 4, 1, 4, 1, 4, 1, 4})
+	refused(t, peers, "an address over the limit", append([]byte{1, 1, 9, 1, MaxPeerAddr + 1}, make([]byte, MaxPeerAddr+1)...))
+	over := PeerAddrs{ID: []byte{9}, Addrs: [][]byte{make([]byte, MaxPeerAddr+1)}}
+	if got := AppendPeers(nil, []PeerAddrs{over, {ID: nil, Addrs: [][]byte{{4}}}}); !bytes.Equal(got, []byte{0}) {
+		t.Errorf("what is over the limits is sent: %x", got)
 	}
 
 	ask := codecOf(t, "txstatus request")

@@ -102,6 +102,20 @@ var codecs = []codec{
 		}
 		return AppendTxStatuses(nil, all), nil
 	}},
+	{"peers request", func(b []byte) ([]byte, error) {
+		max, err := DecodePeersRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return AppendPeersRequest(nil, max), nil
+	}},
+	{"peers answer", func(b []byte) ([]byte, error) {
+		all, err := DecodePeers(b, MaxPeers)
+		if err != nil {
+			return nil, err
+		}
+		return AppendPeers(nil, all), nil
+	}},
 	{"frame", func(b []byte) ([]byte, error) {
 		r := bytes.NewReader(b)
 		payload, err := ReadFrame(r, MaxAnswer)
@@ -162,6 +176,15 @@ func exampleStatus() Status {
 	}
 }
 
+// examplePeer listens on TCP and QUIC at 203.0.113.7, port 4820.
+func examplePeer() PeerAddrs {
+	id := fill[chain.Hash](0xe1)
+	return PeerAddrs{ID: append([]byte{0, 36, 8, 1, 18, 32}, id[:]...), Addrs: [][]byte{
+		{0x04, 203, 0, 113, 7, 0x06, 0x12, 0xd4},
+		{0x04, 203, 0, 113, 7, 0x91, 0x02, 0x12, 0xd4, 0xcd, 0x03},
+	}}
+}
+
 func examples() []example {
 	status, whole, large := exampleStatus(), exampleHeader(159), exampleHeader(159*100)
 	empty := exampleHeader(0)
@@ -194,6 +217,9 @@ func examples() []example {
 		{"blocktxs answer", "one transaction", AppendBlockTxs(nil, [][]byte{exampleTx()})},
 		{"txstatus request", "two transactions", AppendTxStatusRequest(nil, []chain.TxID{fill[chain.TxID](0xd1), fill[chain.TxID](0xd2)})},
 		{"txstatus answer", "unknown, verified, rejected, in a block", AppendTxStatuses(nil, statuses)},
+		{"peers request", "64 peers at most", AppendPeersRequest(nil, MaxPeers)},
+		{"peers answer", "one peer at two addresses", AppendPeers(nil, []PeerAddrs{examplePeer()})},
+		{"peers answer", "nobody", AppendPeers(nil, nil)},
 		{"frame", "the payload 0a0b0c", AppendFrame(nil, []byte{10, 11, 12})},
 	}
 	out := make([]example, len(list))

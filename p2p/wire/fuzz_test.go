@@ -57,4 +57,6 @@ func FuzzBlockTxsRequest(f *testing.F) { fuzz(f, "blocktxs request") }
 func FuzzBlockTxs(f *testing.F)        { fuzz(f, "blocktxs answer") }
 func FuzzTxStatusRequest(f *testing.F) { fuzz(f, "txstatus request") }
 func FuzzTxStatuses(f *testing.F)      { fuzz(f, "txstatus answer") }
+func FuzzPeersRequest(f *testing.F)    { fuzz(f, "peers request") }
+func FuzzPeers(f *testing.F)           { fuzz(f, "peers answer") }
 func FuzzFrame(f *testing.F)           { fuzz(f, "frame") }

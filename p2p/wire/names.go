@@ -9,6 +9,7 @@ const (
 	NameBodies   = "bodies"
 	NameBlockTxs = "blocktxs"
 	NameTxStatus = "txstatus"
+	NamePeers    = "peers"
 
 	TopicTxs    = "txs"
 	TopicBlocks = "blocks"
