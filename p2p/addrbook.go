@@ -49,7 +49,7 @@ type known struct {
 	proven bool // in the tried table
 	bucket int
 	pos    int
-	member int // place in the list of its group
+	member int    // place in the list of its group
 	rival  *known // waits for this one's place in the tried table
 }
 

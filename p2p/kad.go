@@ -14,6 +14,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/routing"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"quipu/p2p/wire"
 )
 
 // lookupTimeout bounds one Kademlia lookup.
@@ -42,7 +44,8 @@ func (d *discovery) start(lan bool) (err error) {
 		dht.ProtocolPrefix(protocol.ID("/quipu/" + d.network.Short())), dht.Mode(dht.ModeServer),
 		dht.DisableValues(), dht.DisableProviders(), dht.DisableAutoRefresh(),
 		dht.LookupCheckConcurrency(32), dht.AddressFilter(d.meaningful),
-		dht.RoutingTableFilter(func(_ any, p peer.ID) bool { return !d.denied(p) }),
+		// Bootnodes stay out of the table: to whoever heard of one there it would look like a node.
+		dht.RoutingTableFilter(func(_ any, p peer.ID) bool { return !d.denied(p) && d.speaks(p, wire.NameStatus) }),
 	}
 	if !d.testNet {
 		opts = append(opts, dht.RoutingTablePeerDiversityFilter(dht.NewRTPeerDiversityFilter(d.host, 2, 4)))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/event"
@@ -30,6 +31,10 @@ type Config struct {
 	TestNet   bool     // a network on one machine: small buffers, short back-offs, private addresses unlimited
 	UserAgent string   // default "quipu"
 	Log       *slog.Logger
+
+	Discover bool   // find peers beyond Static and Bootstrap; bootstrap peers are then redialled only while peers are few
+	BookFile string // of the address book; "" keeps it in memory
+	MDNS     bool   // look for peers on the local network too
 }
 
 // Limits of what a person or a config file may ask for.
@@ -118,6 +123,8 @@ type Service struct {
 	t       timing
 	stats   counters
 	gossip  gossip
+	find    *finder     // nil without discovery
+	enough  atomic.Bool // outbound peers from the book: bootstrap peers are left alone
 
 	wg       sync.WaitGroup
 	wakeSync chan struct{}       // 1 deep
@@ -161,6 +168,9 @@ func New(cfg Config, h host.Host, b Backend) (*Service, error) {
 		}
 		s.addTarget(*info, i < len(cfg.Static))
 	}
+	if cfg.Discover {
+		s.find = s.newFinder()
+	}
 	s.register()
 	return s, nil
 }
@@ -185,6 +195,15 @@ func (s *Service) Run(ctx context.Context) error {
 		cancel()
 		s.wg.Wait()
 		return errors.Join(err, sub.Close())
+	}
+	if s.find != nil {
+		if err := s.find.start(s.cfg.MDNS); err != nil {
+			cancel()
+			s.wg.Wait()
+			return errors.Join(err, sub.Close())
+		}
+		defer s.find.stop()
+		s.spawn(func() { s.discoverLoop(ctx) })
 	}
 	for _, f := range []func(context.Context){s.dialLoop, s.syncLoop, s.batchLoop, s.topicLoop} {
 		s.spawn(func() { f(ctx) })
@@ -251,10 +270,12 @@ func (s *Service) peerLoop(ctx context.Context, sub event.Subscription) {
 func (s *Service) ID() string { return s.host.ID().String() }
 
 // Addrs are our listen addresses with /p2p/ID: what another node may dial.
-func (s *Service) Addrs() []string {
+func (s *Service) Addrs() []string { return addrsOf(s.host) }
+
+func addrsOf(h host.Host) []string {
 	var out []string
-	for _, a := range s.host.Addrs() {
-		out = append(out, a.String()+"/p2p/"+s.ID())
+	for _, a := range h.Addrs() {
+		out = append(out, a.String()+"/p2p/"+h.ID().String())
 	}
 	return out
 }

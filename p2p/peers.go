@@ -349,6 +349,9 @@ func (s *Service) dueTargets() (due []*target) {
 			t.fails = 0
 			continue
 		}
+		if s.enough.Load() && !t.static {
+			continue
+		}
 		if t.busy || now.Before(t.next) || busy+len(due) >= maxDials || s.gate.denied(t.info.ID) {
 			continue
 		}

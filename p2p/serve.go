@@ -17,13 +17,17 @@ import (
 type handler func(ctx context.Context, r *remote, st network.Stream) error
 
 func (s *Service) handlers() map[string]handler {
-	return map[string]handler{
+	all := map[string]handler{
 		wire.NameStatus:   s.serveStatus,
 		wire.NameHeaders:  s.serveHeaders,
 		wire.NameBodies:   s.serveBodies,
 		wire.NameBlockTxs: s.serveBlockTxs,
 		wire.NameTxStatus: s.serveTxStatus,
 	}
+	if s.find != nil {
+		all[wire.NamePeers] = s.servePeers
+	}
+	return all
 }
 
 // register is for good: a node that is starting or stopping resets streams, where one without handlers would look like

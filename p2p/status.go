@@ -69,6 +69,10 @@ func (s *Service) follow(ctx context.Context, r *remote) {
 			case ctx.Err() != nil:
 				return
 			case errors.Is(err, multistream.ErrNotSupported[protocol.ID]{}):
+				if s.isBootnode(r.id) {
+					err = nil // it has none to tell
+					break
+				}
 				// Once may be a peer that is only starting, and one that has spoken before is only stopping.
 				if foreign++; foreign > 1 && !s.hasStatus(r) {
 					s.charge(r.id, OtherNetwork, fmt.Errorf("no %s", wire.ProtocolID(s.network, wire.NameStatus)))

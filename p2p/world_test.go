@@ -91,11 +91,20 @@ func addrOf(h host.Host) string { return h.Addrs()[0].String() + "/p2p/" + h.ID(
 // start runs a node that keeps dialling the given ones.
 func (w *world) start(f *fake, edit func(*Service), dial ...string) *node {
 	w.Helper()
+	return w.startOn(w.host(), f, nil, edit, dial...)
+}
+
+// startOn is start on a host, and with a configuration to edit.
+func (w *world) startOn(h host.Host, f *fake, set func(*Config), edit func(*Service), dial ...string) *node {
+	w.Helper()
 	cfg := Config{TestNet: true, Bootstrap: dial, Log: slog.New(slog.NewTextHandler(&f.log, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	if os.Getenv("QUIPU_LOG") != "" {
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", w.hosts)
 	}
-	s, err := New(cfg, w.host(), f)
+	if set != nil {
+		set(&cfg)
+	}
+	s, err := New(cfg, h, f)
 	if err != nil {
 		w.Fatal(err)
 	}
