@@ -100,6 +100,9 @@ func (s *shard) fill(r ref, depth int, p *path, page []byte) error {
 	case pageOfLeaves:
 		child, err = s.fillLeaves(depth, p, page[1:])
 	case pageOfSlots:
+		if depth >= pageDeepest {
+			return fmt.Errorf("%w: pages end above it", ErrPage)
+		}
 		child, err = s.fillSlots(depth, p, page[1:])
 	default:
 		err = errPage

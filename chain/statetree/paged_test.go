@@ -335,3 +335,32 @@ func FuzzPage(f *testing.F) {
 		}
 	})
 }
+
+// Pages end at pageDeepest: one of slots there, which would lead below the bits that a key has, is refused like any
+// other damage, by every way of reading.
+func TestPagesEnd(t *testing.T) {
+	deep := func(d int) *Paged {
+		s := newStore()
+		h := Hash{1} // of whatever lies below
+		for ; d >= 0; d -= pageBits {
+			page := append([]byte{pageOfSlots, slotPage}, h[:]...)
+			s.put(pageKey(&path{}, d), append(page, make([]byte, pageSlots-1)...))
+			for range pageBits {
+				h = branchHash(&h, &Hash{})
+			}
+		}
+		return openPaged(t, s, 0, pageLeaves)
+	}
+	for d := pageDeepest - pageBits; d <= 64+pageBits; d += pageBits {
+		if err := deep(d).Walk(func(*Leaf) error { return nil }); !errors.Is(err, ErrPage) {
+			t.Errorf("Walk down to pages of slots at %d: %v", d, err)
+		}
+		last := Hash{}
+		for i := range last {
+			last[i] = 255
+		}
+		if _, _, err := deep(d).Range(Hash{}, last, 1); !errors.Is(err, ErrPage) {
+			t.Errorf("Range down to pages of slots at %d: %v", d, err)
+		}
+	}
+}
