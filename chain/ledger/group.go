@@ -29,6 +29,9 @@ func (m *mover) room(accounts, entries, bytes int) error {
 			if err := m.flush(); err != nil {
 				return err
 			}
+			if err := m.l.writeBehind(false); err != nil { // a walk may be long, and the journal is bounded
+				return err
+			}
 		}
 	}
 	if m.g == nil {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"testing"
@@ -128,6 +129,48 @@ func TestPagesAndCrashes(t *testing.T) {
 		s.holds(s.name(s.l.Tip().ID))
 		s.l.Close()
 		os.RemoveAll(dir)
+	}
+}
+
+// genesis -> a × 40, and from the fifth b × 42
+//
+// Many blocks in one call don't make the journal longer, nor what is in memory larger, than many calls do: up, down and
+// up again, and when they are applied by Open.
+func TestPagesInOneWalk(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 9))
+	most := 0
+	var memory int64
+	var s *scene
+	s, all := crowd(t, 30_000, func(c *Config) {
+		onDisk(t)(c)
+		c.afterCommit = func() {
+			if s != nil && s.l != nil {
+				most, memory = max(most, s.l.journal.accounts), max(memory, s.l.tree.InMemory())
+			}
+		}
+	})
+	within := func(what string) {
+		t.Helper()
+		if a, m := 600+2*484, int64(3<<20); most == 0 || most > a || memory > m { // two blocks touch 484 accounts at most
+			t.Fatalf("%s: %d accounts in the journal, want at most %d; %d bytes in memory, at most %d", what, most, a, memory, m)
+		}
+		most, memory = 0, 0
+	}
+	a := s.spread(r, "genesis", "a", 40, all)
+	b := s.spread(r, a[4], "b", 42, all)
+	s.headers(a...)
+	s.bodies(a...)
+	s.holds(a[39])
+	within("forward")
+	s.headers(b...)
+	s.bodies(b...)
+	s.holds(b[41])
+	within("back and forward")
+	s.l.condemn(nil, s.l.index.byID[s.Get(b[0]).ID()], errors.New("for the test"))
+	s.reopen()
+	s.holds(a[39])
+	if n := s.l.journal.accounts; n > 600+2*484 {
+		t.Fatalf("opened: %d accounts in the journal", n)
 	}
 }
 

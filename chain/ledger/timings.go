@@ -13,7 +13,7 @@ type Timings struct {
 	History time.Duration
 	Pages   time.Duration // writing pages behind, and letting go of them
 	// Revert and Forward are all of reverting blocks and of applying them: Apply, Root, Encode and Commit among it,
-	// and reading what isn't at hand.
+	// what of Pages falls between, and reading what isn't at hand.
 	Revert, Forward time.Duration
 
 	JournalBytes, PageBytes, PagesWritten uint64 // what accounts took on the way to disk, before Badger's own
