@@ -190,6 +190,47 @@ func walk(c cursor, use func(*Leaf) error) error {
 	return walk(right, use)
 }
 
+// WalkStored calls use with every account, ascending by path, of the tree that
+// Replay of the changes would give: it reads pages one after another and keeps
+// none, so memory is what the changes take, up to 140 bytes each. Nothing is
+// held against a hash: the root that Build gives says whether all was right.
+func WalkStored(read ReadPage, changes []Change, use func(*Leaf) error) error {
+	p, err := OpenPaged(read, 0)
+	if err != nil {
+		return err
+	}
+	b := sortIntoShards(len(changes), workersFor(len(changes)), func(i int) *[32]byte { return &changes[i].Leaf.Account })
+	rest := b.items[:0]
+	for i := range p.t.shards {
+		p.t.shards[i].lax = true
+		rest = append(rest, b.ordered(i)...) // fewer than there were: none is overwritten before it is read
+	}
+	// changed takes the changes of paths up to at, of all if at is nil, and reports whether one of them is at's own.
+	changed := func(at *path) (own bool, err error) {
+		for len(rest) > 0 && !own && err == nil && (at == nil || rest[0].path.compare(at) <= 0) {
+			c := &changes[rest[0].index]
+			own = at != nil && rest[0].path == *at
+			rest = rest[1:]
+			if !c.gone() {
+				err = use(&c.Leaf)
+			}
+		}
+		return own, err
+	}
+	err = p.Walk(func(l *Leaf) error {
+		at := pathOf(&l.Account)
+		own, err := changed(&at)
+		if err != nil || own {
+			return err
+		}
+		return use(l)
+	})
+	if err == nil {
+		_, err = changed(nil)
+	}
+	return err
+}
+
 // InMemory is what the accounts and hashes in memory take, in bytes.
 func (p *Paged) InMemory() (sum int64) {
 	for i := range p.t.shards {

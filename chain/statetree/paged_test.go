@@ -101,6 +101,25 @@ func checkPaged(t *testing.T, p *Paged, m model, r *rand.Rand) {
 	}
 }
 
+// checkStored holds what pages and changes give, read without a tree, against
+// the model.
+func checkStored(t *testing.T, s *store, changes []Change, m model) {
+	t.Helper()
+	n := 0
+	root, _, err := BuildFrom(func(use func(*Leaf) error) error {
+		return WalkStored(s.read, changes, func(l *Leaf) error {
+			n++
+			if m[l.Account] != *l {
+				return fmt.Errorf("leaf %+v, want %+v", l, m[l.Account])
+			}
+			return use(l)
+		})
+	}, func(PageKey, []byte) error { return nil })
+	if err != nil || n != len(m) || root != RootOf(m.leaves()) {
+		t.Fatalf("%d leaves with root %x, want %d (%v)", n, root, len(m), err)
+	}
+}
+
 // TestPagedHistories runs random changes against the model: with pages of few
 // leaves (so that small trees are cut often) and little memory, checkpoints in
 // slices between the changes, and a crash now and then, after which the pages
@@ -196,6 +215,7 @@ func TestPagedHistories(t *testing.T) {
 					}
 					since = slices.Clone(sinceLast)
 				}
+				checkStored(t, s, sinceLast, m)
 			}
 			checkPaged(t, p, m, r)
 			c = p.Checkpoint() // a change in the middle of one is written by the next
