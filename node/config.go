@@ -34,8 +34,10 @@ type Config struct {
 
 	Host      p2p.Host                         // nil makes a real one from Listen
 	FreeSpace func(dir string) (uint64, error) // nil asks the file system
-	snapshots int                              // tests: blocks between snapshots; 0 is snapshotEvery
 	undoKeep  int                              // tests: see ledger.Config
+
+	snapshots    int           // tests: blocks between snapshots; 0 is snapshotEvery
+	snapshotTime time.Duration // tests: most time that one takes; 0 is the constant of that name
 }
 
 // ErrNoMiner refuses to mine for nobody.

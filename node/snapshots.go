@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 // snapshotEvery is the number of blocks between snapshots (docs/spec.md §12).
 const snapshotEvery = 1024
 
-// snapshotTime bounds the making of one file: what it reads can't be tidied up meanwhile.
+// snapshotTime bounds the making of one file if the config doesn't: what it reads can't be tidied up meanwhile.
 const snapshotTime = 10 * time.Minute
 
 // keepSnapshots writes a file of all accounts at each multiple of snapshotEvery, in the background, and keeps the last
@@ -47,7 +48,11 @@ func (n *Node) keepSnapshots(ctx context.Context) error {
 }
 
 func (n *Node) writeSnapshot(ctx context.Context, p *ledger.Pinned, dir string) {
-	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
+	most := n.cfg.snapshotTime
+	if most == 0 {
+		most = snapshotTime
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("it wasn't finished in %v", most))
 	defer cancel()
 	start, height := time.Now(), p.Tip.Header.Height
 	err := os.MkdirAll(dir, 0o700)
@@ -83,10 +88,11 @@ func (n *Node) eachSnapshot(use func(s *ledger.Snapshot) bool) error {
 		if err != nil {
 			continue // being removed, or damaged: it is as if it weren't there
 		}
-		more := !n.ledger.Info(s.Block).OnBest || use(s)
+		stands, err := n.ledger.Stands(s)
+		more := err == nil && (!stands || use(s))
 		s.Close()
 		if !more {
-			return nil
+			return err
 		}
 	}
 	return nil

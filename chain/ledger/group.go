@@ -143,7 +143,7 @@ func (m *mover) apply(e *entry) error {
 		if err := m.flush(); err != nil {
 			return err
 		}
-		l.pin()
+		return l.pin()
 	}
 	return nil
 }

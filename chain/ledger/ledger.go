@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -34,6 +35,7 @@ type Ledger struct {
 	journal journal
 	behind  behind
 	pinned  *Pinned
+	drops   atomic.Uint64 // how often records were dropped: see startover.go
 	times   Timings
 	history history
 	pruned  uint64     // bodies of the best chain are gone up to this height

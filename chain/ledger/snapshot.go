@@ -34,7 +34,6 @@ const (
 	snapshotHead  = len(snapshotMagic) + 32 + 8 + 32 + 32 + 8
 	snapshotEntry = statetree.PageKeySize + 12
 	snapshotTail  = 8 + sha256.Size
-	snapshotMem   = 64 << 20 // of the tree that is being written out
 )
 
 // ErrSnapshot is wrapped by errors about a file that is no snapshot, or a damaged one.
@@ -44,13 +43,17 @@ func badSnapshot(name, format string, args ...any) error {
 	return fmt.Errorf("%w: %s %s; remove it", ErrSnapshot, name, fmt.Sprintf(format, args...))
 }
 
-// Pinned is the accounts at one block, whatever the ledger does afterwards. It holds a read transaction open until
-// Release, so not for long: what was overwritten since can't be tidied up meanwhile.
+// ErrUnpinned: what was pinned isn't stored any more. Nobody's fault.
+var ErrUnpinned = errors.New("the chain was applied anew from block 0 meanwhile, and the accounts that were pinned are gone")
+
+// Pinned is the accounts at one block, whatever the ledger does afterwards but for a start from block 0. It holds a
+// read transaction open until Release, so not for long: what was overwritten since can't be tidied up meanwhile.
 type Pinned struct {
 	Tip      chain.State
 	accounts uint64
 	l        *Ledger
 	txn      *badger.Txn
+	drops    uint64 // Ledger.drops then
 }
 
 // Release lets go. It may be called again.
@@ -74,10 +77,19 @@ func (l *Ledger) PinEvery(blocks int) {
 	}
 }
 
-// pin keeps the accounts at the tip, which must be committed, for TakePinned.
-func (l *Ledger) pin() {
+// pin keeps the accounts at the tip, which must be committed, for TakePinned. If all are in memory still, since genesis
+// has them and no checkpoint ever ended, they are written now: Pinned.Write reads pages, and makes no tree of its own.
+func (l *Ledger) pin() error {
 	l.unpin()
-	l.pinned = &Pinned{Tip: l.tip, accounts: l.record.accounts, l: l, txn: l.db.NewTransaction(false)}
+	paged, err := has(l.db, pageRecord(statetree.PageKey{}))
+	if err == nil && !paged {
+		err = l.checkpoint(0)
+	}
+	if err != nil {
+		return err
+	}
+	l.pinned = &Pinned{Tip: l.tip, accounts: l.record.accounts, l: l, txn: l.db.NewTransaction(false), drops: l.drops.Load()}
+	return nil
 }
 
 func (l *Ledger) unpin() {
@@ -105,21 +117,24 @@ func snapshotName(height uint64, id chain.BlockID) string {
 	return fmt.Sprintf("state-%010d-%x.snapshot", height, id[:8])
 }
 
-// Write makes the snapshot file of pinned accounts in a directory, whole or not at all.
+// Write makes the snapshot file of pinned accounts in a directory, whole or not at all. It takes memory for what the
+// journal holds, about 140 bytes for each of JournalAccounts, and for the pages of slots, about 4 bytes an account.
+//
+// Errors: ErrUnpinned, context.Cause of ctx, ErrCorrupt, or one of the system.
 func (p *Pinned) Write(ctx context.Context, dir string) (err error) {
-	tree, _, err := p.l.openTree(p.txn, p.l.readPage(p.txn), snapshotMem)
-	if err != nil {
+	defer func() {
+		if err != nil && p.drops != p.l.drops.Load() {
+			err = ErrUnpinned
+		}
+	}()
+	var changes []statetree.Change
+	if _, err := readJournal(p.txn, func(more []statetree.Change) error {
+		changes = append(changes, more...) // of a repeated account the last counts
+		return nil
+	}); err != nil {
 		return err
 	}
-	tree.Trim()
-	if root := chain.Hash(tree.Root()); root != p.Tip.Header.StateRoot {
-		return corrupt("the accounts pinned at block %d give state root %s, want %s", p.Tip.Header.Height, root, p.Tip.Header.StateRoot)
-	}
-	free, err := p.l.cfg.FreeSpace(dir)
-	if need := p.l.cfg.needSpace() + p.accounts*64; err == nil && free < need {
-		err = &LowSpaceError{Dir: dir, Free: free, Need: need}
-	}
-	if err != nil {
+	if err := p.room(dir, p.accounts); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(dir, "making-*")
@@ -127,9 +142,9 @@ func (p *Pinned) Write(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer os.Remove(f.Name()) // gone already if all went well
-	w := snapshotWriter{sum: sha256.New()}
+	w := snapshotWriter{sum: sha256.New(), room: func(left uint64) error { return p.room(dir, left) }}
 	w.out = bufio.NewWriterSize(io.MultiWriter(f, w.sum), 1<<20)
-	err = w.write(ctx, p, tree)
+	err = w.write(ctx, p, changes)
 	if err == nil {
 		err = w.out.Flush()
 	}
@@ -148,6 +163,19 @@ func (p *Pinned) Write(ctx context.Context, dir string) (err error) {
 	return syncDir(dir)
 }
 
+// room looks whether the disk takes the file of so many more accounts and leaves the ledger what it needs: the file
+// gives way before the ledger would have to stop.
+func (p *Pinned) room(dir string, accounts uint64) error {
+	free, err := p.l.cfg.FreeSpace(dir)
+	if err != nil {
+		return fmt.Errorf("looking at free space: %w", err)
+	}
+	if need := p.l.cfg.needSpace() + accounts*64; free < need {
+		return fmt.Errorf("%s has %d MiB free, and %d MiB are needed to finish the file and leave the ledger its room", dir, free>>20, need>>20)
+	}
+	return nil
+}
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -162,6 +190,7 @@ type snapshotWriter struct {
 	at   uint64
 	slot bytes.Buffer // pages of slots, about a sixteenth of the leaves
 	list []snapshotPage
+	room func(accounts uint64) error
 }
 
 type snapshotPage struct {
@@ -176,7 +205,7 @@ func (w *snapshotWriter) put(b []byte) error {
 	return err
 }
 
-func (w *snapshotWriter) write(ctx context.Context, p *Pinned, tree *statetree.Paged) error {
+func (w *snapshotWriter) write(ctx context.Context, p *Pinned, changes []statetree.Change) error {
 	h := &p.Tip.Header
 	head := append([]byte(snapshotMagic), make([]byte, 0, 112)...)
 	network := p.l.g.NetworkID()
@@ -187,10 +216,16 @@ func (w *snapshotWriter) write(ctx context.Context, p *Pinned, tree *statetree.P
 		return err
 	}
 	root, n, err := statetree.BuildFrom(func(use func(*statetree.Leaf) error) error {
-		n := 0
-		return tree.Walk(func(leaf *statetree.Leaf) error {
+		scan, n := pageScan{txn: p.txn}, uint64(0)
+		defer scan.close()
+		return statetree.WalkStored(scan.read, changes, func(leaf *statetree.Leaf) error {
 			if n++; n%4096 == 0 && ctx.Err() != nil {
-				return ctx.Err()
+				return context.Cause(ctx)
+			}
+			if n%(1<<16) == 0 && n <= p.accounts {
+				if err := w.room(p.accounts - n); err != nil {
+					return err
+				}
 			}
 			if err := w.put(statetree.AppendLeaf(make([]byte, 0, statetree.LeafSize), leaf)); err != nil {
 				return err

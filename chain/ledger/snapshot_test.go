@@ -334,3 +334,119 @@ func TestVerifySnapshotReadsEachLeaf(t *testing.T) {
 		}
 	}
 }
+
+// A file whose head was changed may hold together in itself: it is of no block of the chain then, and goes.
+func TestSnapshotsOfNoBlock(t *testing.T) {
+	s := newScene(t, func(c *Config) { c.pinEvery = 1 })
+	s.add(s.chain("genesis", "a", 3)...)
+	p, dir := s.l.TakePinned(), t.TempDir()
+	defer p.Release()
+	if err := p.Write(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := Snapshots(dir)
+	whole, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := len(snapshotMagic)
+	edits := map[string]func(b []byte){
+		"nothing": func([]byte) {},
+		"network": func(b []byte) { b[head] ^= 1 },
+		"height":  func(b []byte) { b[head+32] ^= 1 },
+		"block":   func(b []byte) { b[head+40] ^= 1 },
+		"another block of the chain": func(b []byte) {
+			id := s.Get("a2").ID()
+			b[head+32] = 2
+			copy(b[head+40:], id[:])
+		},
+	}
+	for what, edit := range edits {
+		b := slices.Clone(whole)
+		edit(b)
+		if err := os.WriteFile(files[0], b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := OpenSnapshot(files[0])
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		stands, err := s.l.Stands(f)
+		if f.Close(); err != nil || stands != (what == "nothing") {
+			t.Errorf("%s changed: stands %v (%v)", what, stands, err)
+		}
+		if err := s.l.TidySnapshots(dir); err != nil {
+			t.Fatal(err)
+		}
+		if left, _ := Snapshots(dir); (len(left) == 1) != stands {
+			t.Errorf("%s changed: left %v", what, left)
+		}
+	}
+}
+
+// A start from block 0 takes away what was pinned: whoever writes it is told that, and no damage. Files that are there
+// stay until it is known again which blocks are on the best chain.
+func TestSnapshotsWhileStartingOver(t *testing.T) {
+	for _, edit := range []func(*Config){nil, onDisk(t)} {
+		s := deepScene(t, edit)
+		s.l.PinEvery(1)
+		dir := t.TempDir()
+		s.add(s.chain("a12", "e", 2)...)
+		p := s.l.TakePinned()
+		if err := p.Write(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+		s.give(s.chain("a4", "b", 11))
+		if err := s.l.StartOver(); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Write(t.Context(), dir); !errors.Is(err, ErrUnpinned) || errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+		p.Release()
+		if err := s.l.TidySnapshots(dir); err != nil {
+			t.Fatal(err)
+		}
+		if left, _ := filesLike(dir, "*"); len(left) != 1 {
+			t.Fatalf("left: %v", left)
+		}
+		s.steps(3)
+		s.tip("b11")
+		if err := s.l.TidySnapshots(dir); err != nil {
+			t.Fatal(err)
+		}
+		if left, _ := filesLike(dir, "*"); len(left) != 0 {
+			t.Fatalf("left: %v", left)
+		}
+	}
+}
+
+// The disk runs low in the middle of a file: it gives way, whole, before the ledger has to stop.
+func TestSnapshotOnAFullDisk(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	asked, dir := 0, t.TempDir()
+	s, all := crowd(t, 200_000, func(c *Config) {
+		c.pinEvery = 1
+		c.FreeSpace = func(of string) (uint64, error) {
+			if of != dir {
+				return 1 << 50, nil
+			}
+			if asked++; asked > 2 {
+				return c.needSpace() + 1<<20, nil
+			}
+			return 1 << 50, nil
+		}
+	})
+	s.add(s.spread(r, "genesis", "a", 1, all)...)
+	p := s.l.TakePinned()
+	defer p.Release()
+	err := p.Write(t.Context(), dir)
+	var low *LowSpaceError
+	if err == nil || errors.As(err, &low) || !strings.Contains(err.Error(), dir) || asked != 3 {
+		t.Fatalf("asked %d times: %v", asked, err)
+	}
+	if left, _ := filesLike(dir, "*"); len(left) != 0 {
+		t.Fatalf("left: %v", left)
+	}
+	s.add(s.spread(r, "aaa", "b", 2, all)...)
+}

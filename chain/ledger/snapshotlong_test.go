@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ func TestSnapshotOfAMillion(t *testing.T) {
 		t.Skip("takes a minute; set QUIPU_LONG=1")
 	}
 	const blocks, first = 700, 180
+	defer debug.SetGCPercent(debug.SetGCPercent(5)) // so that the heap's size says something
 	r := rand.New(rand.NewPCG(1, 1))
 	dir := t.TempDir()
 	s, all := crowd(t, 1_000_000, func(c *Config) {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sort"
 
+	"github.com/dgraph-io/badger/v4"
+
 	"quipu/chain"
 	"quipu/chain/statetree"
 )
@@ -222,8 +224,26 @@ func filesLike(dir, pattern string) (files []string, err error) {
 	return files, err
 }
 
+// Stands reports whether a snapshot is of this ledger's best chain: the block it names is, at that height and with that
+// state root. An error is the store's.
+func (l *Ledger) Stands(s *Snapshot) (ok bool, err error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	e := l.index.byID[s.Block]
+	if err := l.usable(); err != nil || e == nil || !l.main.has(e) || uint64(e.height) != s.Height || s.Network != l.g.NetworkID() {
+		return false, err
+	}
+	err = l.db.View(func(txn *badger.Txn) error {
+		h, err := l.mustState(txn, e)
+		ok = h.Header.StateRoot == s.Root
+		return err
+	})
+	return ok && err == nil, err
+}
+
 // TidySnapshots removes what was left unfinished, damaged files, those of blocks that left the best chain, and all but
-// the last three. A file that can't be read now stays, and counts as one of the three: its turn comes.
+// the last three. A file that can't be read now stays, and counts as one of the three: its turn comes. While the chain
+// is applied anew from block 0 nobody knows which blocks will be on it, and files of all stay.
 func (l *Ledger) TidySnapshots(dir string) error {
 	left, err := filesLike(dir, "making-*")
 	if err != nil {
@@ -241,7 +261,9 @@ func (l *Ledger) TidySnapshots(dir string) error {
 		switch {
 		case err == nil:
 			s.Close()
-			keep = s.Network == l.g.NetworkID() && l.Info(s.Block).OnBest
+			if keep, err = l.Stands(s); err != nil || !keep && l.Rebuilding() != nil {
+				errs, keep = append(errs, err), true
+			}
 		case !errors.Is(err, ErrSnapshot):
 			errs, keep = append(errs, err), true
 		}

@@ -223,6 +223,7 @@ func (l *Ledger) toBlock0(before, after [2][]byte) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
+	l.drops.Add(1)
 	for _, kind := range derived {
 		if err := l.db.DropPrefix([]byte{kind}); err != nil {
 			return fmt.Errorf("dropping records: %w", err)
