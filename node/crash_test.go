@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 		run := func() error { return childNode(dir, os.Getenv("QUIPU_TEST_NODE_BOOTSTRAP")) }
 		if how := os.Getenv("QUIPU_TEST_NODE_FEED"); how != "" {
 			run = func() error { return feedNode(dir, how, os.Getenv("QUIPU_TEST_NODE_SCRIPT")) }
+			if how == "snapshot" {
+				run = func() error { return snapshotNode(dir, os.Getenv("QUIPU_TEST_NODE_SCRIPT")) }
+			}
 		}
 		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, "child:", err)

@@ -37,7 +37,6 @@ func (n *Node) keepSnapshots(ctx context.Context) error {
 	for {
 		if p := n.ledger.TakePinned(); p != nil {
 			n.writeSnapshot(ctx, p, dir)
-			p.Release()
 		}
 		select {
 		case <-ctx.Done():
@@ -47,7 +46,9 @@ func (n *Node) keepSnapshots(ctx context.Context) error {
 	}
 }
 
+// writeSnapshot writes pinned accounts and releases them.
 func (n *Node) writeSnapshot(ctx context.Context, p *ledger.Pinned, dir string) {
+	defer p.Release()
 	most := n.cfg.snapshotTime
 	if most == 0 {
 		most = snapshotTime
