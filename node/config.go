@@ -20,6 +20,7 @@ type Config struct {
 	HTTP      string         // address of the API; "" starts none
 	AllowHost []string       // further Host headers the API answers to
 	Bootstrap []string       // multiaddrs with /p2p/ id, dialled at start and kept
+	MaxUpload int64          // bytes a second of all answers to peers together; 0 doesn't limit
 	Mine      bool
 	MineRate  float64       // hashes a second; 0 is as fast as one core goes
 	Miner     chain.Account // who is paid

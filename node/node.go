@@ -76,6 +76,7 @@ func New(cfg Config) (n *Node, err error) {
 	n.host = cfg.Host
 	netCfg := p2p.Config{
 		Identity: identity, Listen: cfg.Listen, Bootstrap: cfg.Bootstrap, TestNet: cfg.TestNet, Log: cfg.Log,
+		MaxUpload: cfg.MaxUpload,
 	}
 	if n.host == nil {
 		if n.host, err = p2p.NewHost(netCfg); err != nil {

@@ -122,10 +122,18 @@ type SyncState struct {
 	TipHeight     uint64
 	BestHeight    uint64 // of headers held
 	NetworkHeight uint64 // highest best header that a connected peer claims
-	Pending       int    // bodies waiting for a peer
+	Pending       int    // bodies listed and to be asked for
 	Flying        int    // bodies asked for or being imported
+	Waiting       int    // bytes of bodies that have come and aren't imported
 	Jobs          int
-	Syncing       bool // tip more than nearTip blocks behind the best header, and bodies come or haven't been late for long
+	Sources       int       // peers that are asked for bodies now
+	Suspects      int       // of those, peers that have sent nothing for a while
+	Syncing       bool      // tip more than nearTip blocks behind the best header, and bodies come or haven't been late for long
+	Rate, TxRate  float64   // bytes of bodies and transactions imported a second, over the last seconds
+	Bytes, Txs    uint64    // the same, since the start
+	Hedged        uint64    // bytes asked of a second peer
+	Duplicate     uint64    // bytes received in vain
+	First         time.Time // of the first request to any peer
 }
 
 // PeerTxStatus is one peer's word on the transactions asked about.

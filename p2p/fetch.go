@@ -2,7 +2,10 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -11,26 +14,99 @@ import (
 	"quipu/p2p/wire"
 )
 
-// fetchBodies asks a peer for bodies and checks each against its header as it arrives, so that whoever sent a wrong one
-// is known. It gives up when a body takes longer than the stall time or all longer than a job may.
-func (s *Service) fetchBodies(ctx context.Context, r *remote, wants []Want) jobResult {
-	res := jobResult{r: r, wants: wants}
-	ctx, cancel := context.WithTimeout(ctx, s.t.job)
+// arrival is what a job tells: a body, or that the peer doesn't have the next one, or that it has ended.
+type arrival struct {
+	job     *job
+	remote  *remote
+	block   chain.Block
+	missing bool
+	ended   bool
+	err     error // of an ended one
+}
+
+// slowest is the rate in bytes a second below which a job is given up in the end, whatever it brings.
+const slowest = 8 << 10
+
+// fetchBodies asks a peer for a job's bodies and checks each against its header as it arrives, so that whoever sent a wrong
+// one is known. That the peer stalls is for the schedule to see; a job that drips is given up when it takes longer than a
+// whole job may and its bytes at the slowest rate.
+func (s *Service) fetchBodies(ctx context.Context, r *remote, j *job, out chan<- arrival) error {
+	limit := s.t.job + time.Duration(j.bytes)*time.Second/slowest
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := s.readBodies(ctx, r, &res)
-	n := uint64(0)
-	for i := range res.got {
-		n += uint64(len(res.got[i].Body))
+	q := wire.BodiesRequest{}
+	for _, p := range j.pieces {
+		q.IDs = append(q.IDs, p.ID)
 	}
+	st, done, err := s.open(ctx, s.t.stall, r.id, wire.NameBodies, q.Append(nil))
+	if err != nil {
+		return err
+	}
+	defer done()
+	st.SetReadDeadline(time.Now().Add(limit))
+	in := counted{st, &j.got}
+	for _, p := range j.pieces {
+		code, body, err := wire.ReadBody(in, p.Header.BodySize)
+		if err != nil {
+			return err
+		}
+		a := arrival{job: j, remote: r}
+		switch code {
+		case wire.BodyLater:
+			return nil
+		case wire.BodyMissing:
+			a.missing = true
+		case wire.BodyFollows:
+			if err := chain.CheckBody(&p.Header, body); err != nil {
+				return err
+			}
+			s.stats.add("bodies_received", 1)
+			s.stats.add("body_bytes_received", uint64(len(body)))
+			s.mu.Lock()
+			r.bodies++
+			r.bodyBytes += uint64(len(body))
+			r.lastSeen = time.Now()
+			s.mu.Unlock()
+			a.block = chain.Block{Header: p.Header, Body: body}
+		}
+		select {
+		case out <- a:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// counted counts the bytes that are read, for the schedule to see.
+type counted struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// jobEnded enters what a job says of its peer.
+func (s *Service) jobEnded(a *arrival) {
+	r, err := a.remote, a.err
+	cause := context.Cause(a.job.ctx)
+	switch {
+	case errors.Is(cause, errElsewhere):
+		return
+	case errors.Is(cause, errStalled):
+		err = errStalled
+	}
+	answered := len(a.job.pieces) - len(a.job.left)
+	brought := a.job.brought
 	s.mu.Lock()
-	r.bodies += uint64(len(res.got))
-	r.bodyBytes += n
-	if r.failedJobs++; err == nil && len(res.got) > 0 {
+	if r.failedJobs++; err == nil && brought > 0 {
 		r.failedJobs = 0
 	}
 	s.mu.Unlock()
-	s.stats.add("bodies_received", uint64(len(res.got)))
-	s.stats.add("body_bytes_received", n)
 	switch {
 	case err != nil:
 		s.count("jobs_failed")
@@ -41,51 +117,11 @@ func (s *Service) fetchBodies(ctx context.Context, r *remote, wants []Want) jobR
 			}
 			s.charge(r.id, ev, err)
 		}
-	case len(res.got) > 0:
+	case brought > 0:
 		s.rested(r)
-	case len(res.missing) == 0:
-		s.charge(r.id, Silent, fmt.Errorf("none of %d bodies", len(wants)))
+	case answered == 0:
+		s.charge(r.id, Silent, fmt.Errorf("none of %d bodies", len(a.job.pieces)))
 	}
-	return res
-}
-
-// readBodies fills res. On an error what has arrived stands, and the rest is left.
-func (s *Service) readBodies(ctx context.Context, r *remote, res *jobResult) error {
-	q := wire.BodiesRequest{}
-	for i := range res.wants {
-		q.IDs = append(q.IDs, res.wants[i].ID)
-	}
-	next := 0
-	defer func() { res.left = res.wants[next:] }()
-	st, done, err := s.open(ctx, s.t.stall, r.id, wire.NameBodies, q.Append(nil))
-	if err != nil {
-		return err
-	}
-	defer done()
-	for ; next < len(res.wants); next++ {
-		w := &res.wants[next]
-		st.SetReadDeadline(time.Now().Add(s.t.stall))
-		code, body, err := wire.ReadBody(st, w.Header.BodySize)
-		if err != nil {
-			return err
-		}
-		switch code {
-		case wire.BodyLater:
-			return nil
-		case wire.BodyMissing:
-			res.missing = append(res.missing, *w)
-		case wire.BodyFollows:
-			if err := chain.CheckBody(&w.Header, body); err != nil {
-				return err
-			}
-			if w.far {
-				s.syncNow.arrive()
-			}
-			res.got = append(res.got, chain.Block{Header: w.Header, Body: body})
-		}
-		s.seen(r.id)
-	}
-	return nil
 }
 
 // AskTxStatus asks up to 16 neighbours what they know of these transactions, at most wire.MaxTxIDs. It waits for all

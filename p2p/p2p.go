@@ -28,6 +28,7 @@ type Config struct {
 	Static    []string // multiaddrs with /p2p/ID: always redialled, never banned
 	Bootstrap []string // multiaddrs with /p2p/ID: always redialled
 	MaxPeers  int      // above it connections are trimmed; default 64
+	MaxUpload int64    // bytes a second of all answers together; 0 doesn't limit
 	TestNet   bool     // a network on one machine: small buffers, short back-offs, private addresses unlimited
 	UserAgent string   // default "quipu"
 	Log       *slog.Logger
@@ -72,6 +73,9 @@ func (c *Config) filled() (Config, error) {
 	}
 	if out.MaxPeers < 4 || out.MaxPeers > maxMaxPeers {
 		return out, fmt.Errorf("max peers %d: want 4 to %d", out.MaxPeers, maxMaxPeers)
+	}
+	if err := checkUpload(out.MaxUpload); err != nil {
+		return out, err
 	}
 	if out.UserAgent == "" {
 		out.UserAgent = "quipu"
@@ -129,8 +133,10 @@ type Service struct {
 	wg       sync.WaitGroup
 	wakeSync chan struct{}       // 1 deep
 	memory   *semaphore.Weighted // bytes of answers being served
-	syncNow  syncProgress        // what SyncState reports
-	relaying claims              // blocks that the sync loop leaves to the relay
+	upload   *uploads
+	answers  atomic.Uint64 // of bodies, so far
+	syncNow  syncProgress  // what SyncState reports
+	relaying claims        // blocks that the sync loop leaves to the relay
 
 	mu        sync.Mutex
 	ctx       context.Context // nil before Run; canceled after
@@ -154,6 +160,7 @@ func New(cfg Config, h host.Host, b Backend) (*Service, error) {
 	s := &Service{
 		cfg: cfg, host: h, gate: newGate(), b: b, network: b.Genesis().NetworkID(), log: cfg.Log, t: timingOf(cfg.TestNet),
 		wakeSync: make(chan struct{}, 1),
+		upload:   newUploads(cfg.MaxUpload),
 		memory:   semaphore.NewWeighted(answerMemory), remotes: map[peer.ID]*remote{}, asked: map[chain.LeafHash]time.Time{},
 	}
 	if gh, ok := h.(*gatedHost); ok {

@@ -45,7 +45,6 @@ type remote struct {
 	poolSent   time.Time // when we last showed it a window of our pool
 	repairing  bool
 	waiting    bool // for a slot of header downloads
-	jobs       int  // of bodies, asked of it now
 	fails      int  // in a row
 	restUntil  time.Time
 	bodies     uint64

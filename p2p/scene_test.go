@@ -101,8 +101,8 @@ func TestPeerThatServesWrongBodiesIsBanned(t *testing.T) {
 	})
 }
 
-// One of two peers takes requests for bodies and never answers. What it was asked for is given to the other after the
-// stall time, and all else is not held up.
+// One of two peers takes requests for bodies and never answers. What it was asked for is asked of the other too as soon as
+// that one has nothing else to do.
 func TestStalledPeerDelaysNobodyBeyondItsDeadline(t *testing.T) {
 	g := chaintest.Genesis(nil, alice)
 	blocks := testChain(g, 400, 1)
@@ -121,28 +121,18 @@ func TestStalledPeerDelaysNobodyBeyondItsDeadline(t *testing.T) {
 		w.handle(hung, g, wire.NameBodies, func(s network.Stream) { <-release })
 		fresh := newFake(g)
 		n := w.start(fresh, nil, addrOf(hung))
-		asked := func() bool { return n.SyncState().Jobs == peerJobs }
-		w.within(2*time.Second, "both slots of the stalled peer taken", asked)
+		asked := func() bool { return n.SyncState().Jobs >= 1 }
+		w.within(2*time.Second, "the stalled peer asked", asked)
 		if err := n.Connect(w.Context(), good.addr()); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		w.within(n.t.stall, "what it wasn't asked for", func() bool {
-			_, imported := fresh.counts()
-			return imported == 400-peerJobs*jobBodies
-		})
-		if !asked() || time.Since(start) > time.Second {
-			t.Errorf("the rest took %v", time.Since(start))
-		}
 		w.within(10*time.Second, "synced", func() bool { return fresh.Tip().Header.Height == 400 })
-		if took := time.Since(start); took > n.t.stall+time.Second {
-			t.Errorf("synced after %v, want at most %v", took, n.t.stall+time.Second)
+		if took := time.Since(start); took > n.t.stall/2 {
+			t.Errorf("synced after %v, want at most half the stall time", took)
 		}
 		if len(n.Bans()) > 0 {
 			t.Errorf("slowness was banned: %+v", n.Bans())
-		}
-		if n.Counters()["jobs_failed"] != peerJobs {
-			t.Errorf("%d jobs failed", n.Counters()["jobs_failed"])
 		}
 	})
 }
@@ -510,31 +500,6 @@ func TestHintsDontReadALongListAgain(t *testing.T) {
 			t.Errorf("listed %d times in 2 s, want at most %d", got, most)
 		}
 		f.mu.Unlock()
-	})
-}
-
-// Who has failed gets jobs last, whatever it has given before; a newcomer gets them after those that have given much.
-func TestOrderOfJobs(t *testing.T) {
-	g := chaintest.Genesis(nil, alice)
-	inWorld(t, func(w *world) {
-		f := newFake(g)
-		n := w.start(f, nil)
-		n.mu.Lock()
-		for _, r := range []remote{
-			{id: "failed", failedJobs: 1, bodies: 900}, {id: "failed more", failedJobs: 2}, {id: "new", fails: 3}, {id: "fast", bodies: 90},
-			{id: "slow", bodies: 9}, {id: "busy", bodies: 500, jobs: 1}, {id: "unknown"},
-		} {
-			r.hasStatus, r.cancel = r.id != "unknown", func() {}
-			n.remotes[r.id] = &r
-		}
-		n.mu.Unlock()
-		var got []string
-		for _, h := range n.holders() {
-			got = append(got, string(h.r.id))
-		}
-		if want := []string{"fast", "slow", "new", "busy", "failed", "failed more"}; !slices.Equal(got, want) {
-			t.Errorf("order %q, want %q", got, want)
-		}
 	})
 }
 

@@ -67,7 +67,7 @@ func (s *Service) serve(st network.Stream, h handler) {
 		st.Reset()
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.t.job)
+	ctx, cancel := context.WithTimeout(s.ctx, s.answerTime())
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { st.Reset() })
 	defer stop()
@@ -136,10 +136,7 @@ func (s *Service) answer(ctx context.Context, r *remote, st network.Stream, most
 	defer taken.release()
 	b := make()
 	taken.shrink(len(b)) // while it waits for its reader
-	if err := s.paced(ctx, r, st, wire.FrameHead+len(b)); err != nil {
-		return err
-	}
-	return s.written(r, len(b), wire.WriteFrame(st, b))
+	return s.written(r, len(b), wire.WriteFrame(&answerWriter{s, ctx, r, st, 0}, b))
 }
 
 // serveBodies sends what it has in the order asked, and ends the answer once it exceeds wire.MaxAnswer. One body is
@@ -154,11 +151,12 @@ func (s *Service) serveBodies(ctx context.Context, r *remote, st network.Stream)
 		return err
 	}
 	sent := 0
+	out := &answerWriter{s, ctx, r, st, s.answers.Add(1)}
 	for _, id := range q.IDs {
 		if sent >= wire.MaxAnswer {
-			return wire.WriteBody(st, wire.BodyLater, nil)
+			return wire.WriteBody(out, wire.BodyLater, nil)
 		}
-		n, err := s.serveBody(ctx, r, st, id)
+		n, err := s.serveBody(ctx, r, out, id)
 		if err != nil {
 			return err
 		}
@@ -169,7 +167,7 @@ func (s *Service) serveBodies(ctx context.Context, r *remote, st network.Stream)
 }
 
 // serveBody sends one body, or that it isn't here. It returns the body's length.
-func (s *Service) serveBody(ctx context.Context, r *remote, st network.Stream, id chain.BlockID) (int, error) {
+func (s *Service) serveBody(ctx context.Context, r *remote, out *answerWriter, id chain.BlockID) (int, error) {
 	var body []byte
 	code := wire.BodyMissing
 	if state, ok := s.b.Header(id); ok {
@@ -182,10 +180,7 @@ func (s *Service) serveBody(ctx context.Context, r *remote, st network.Stream, i
 			code = wire.BodyFollows
 		}
 	}
-	if err := s.paced(ctx, r, st, wire.FrameHead+1+len(body)); err != nil {
-		return 0, err
-	}
-	return len(body), s.written(r, len(body), wire.WriteBody(st, code, body))
+	return len(body), s.written(r, len(body), wire.WriteBody(out, code, body))
 }
 
 // written notes whether the peer reads what it asks for. Memory for answers is everybody's: who takes several large ones in a

@@ -313,6 +313,7 @@ func (s *Service) ask(ctx context.Context, p peer.ID, name string, request []byt
 
 // open opens a stream and sends one frame, both within wait. The stream lives no longer than ctx; done ends it.
 func (s *Service) open(ctx context.Context, wait time.Duration, p peer.ID, name string, request []byte) (network.Stream, func(), error) {
+	s.syncNow.asked()
 	opening, cancel := context.WithTimeout(network.WithNoDial(ctx, "standing connections only"), wait)
 	defer cancel()
 	st, err := s.host.NewStream(opening, p, protocol.ID(wire.ProtocolID(s.network, name)))

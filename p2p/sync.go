@@ -3,8 +3,9 @@ package p2p
 import (
 	"cmp"
 	"context"
+	"errors"
+	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -15,17 +16,16 @@ import (
 
 // Bounds of the download of bodies.
 const (
-	jobMin      = 256 << 10 // bytes asked of a peer at once, at least one body
-	jobMax      = 1 << 20   // wire.MaxAnswer: a server sends no further body after that
-	jobBodies   = 128       // wire.MaxBodies
-	jobFew      = 16        // so many bodies aren't split further over peers
-	jobFewSmall = 1         // of a test network's node: there a few blocks behind is much, and the split can be seen
-	peerJobs    = 2         // jobs a peer is asked for at once: the next is on its way while one is served
-	windowBytes = 64 << 20  // asked for or waiting for import
-	windowSmall = 16 << 20  // of a test network's node
-	maxPending  = 8192      // bodies in the list of what is to be asked for
-	bodyCost    = 512       // bytes an entry costs besides its body
-	listedFew   = 64        // a list of missing bodies so short is made again whenever something is heard
+	jobFew      = 16                    // so many bodies aren't split further over peers
+	jobFewSmall = 1                     // of a test network's node: there a few blocks behind is much, and the split can be seen
+	windowBytes = 64 << 20              // asked for or waiting for import
+	windowSmall = 16 << 20              // of a test network's node
+	importBytes = 8 << 20               // handed to the node at once, at least one block
+	importCalls = 2                     // at once: one is checked while the other is stored
+	maxRefusals = 8192                  // bodies whose refusals are remembered
+	bodyCost    = 512                   // bytes an entry costs besides its body
+	listedFew   = 64                    // a list of missing bodies so short is made again whenever something is heard
+	syncTick    = 50 * time.Millisecond // between two looks at rates while bodies come
 	refusedMin  = 250 * time.Millisecond
 	refusedMax  = time.Minute
 )
@@ -33,17 +33,16 @@ const (
 // download is the state of syncLoop; only that goroutine touches it.
 type download struct {
 	s         *Service
+	plan      *schedule
 	began     time.Time
-	pending   []Want                     // to be asked for, in the order of Backend.Wanted
-	refilled  time.Time                  // when pending was made
-	listed    int                        // bodies that were missing then
-	stuck     int                        // bytes of wanted bodies that no peer can be asked for now
-	flying    map[chain.BlockID]struct{} // asked for, or waiting for import
-	bytes     int                        // of flying
-	jobs      int
+	refilled  time.Time // when the list was made
+	looked    time.Time // when rates and jobs were looked at
+	listed    int       // bodies that were missing when the list was made
+	stuck     int       // bytes of wanted bodies that no peer can be asked for now
 	refusals  map[chain.BlockID]map[peer.ID]notHere
 	ready     []chain.Block
-	importing bool
+	waiting   int // bytes of ready and of what is being imported
+	importing int // calls
 	patience  patience
 }
 
@@ -54,57 +53,65 @@ type notHere struct {
 	times     int
 }
 
-// jobResult is what one job of bodies came to. Every want of the job is in exactly one of got, missing and left.
-type jobResult struct {
-	r       *remote
-	wants   []Want
-	got     []chain.Block
-	missing []Want // the peer doesn't have them
-	left    []Want // not answered: by BodyLater, or by a fault
-}
-
-// syncLoop downloads wanted bodies: jobs of about equal bytes over all peers that hold them, each body checked against
-// its header where it is fetched, then imported. A slow or failed job costs its peer a rest, and what is left of it is
-// given to another.
+// syncLoop downloads wanted bodies: schedule says who is asked for which, each body is checked against its header where it
+// is fetched, then imported. A failed job costs its peer a rest, and what is left of it is given to another.
 func (s *Service) syncLoop(ctx context.Context) {
 	spacing := time.Duration(s.b.Genesis().Spacing) * time.Millisecond
-	d := &download{s: s, began: time.Now(), flying: map[chain.BlockID]struct{}{}, refusals: map[chain.BlockID]map[peer.ID]notHere{},
-		patience: newPatience(spacing, time.Now())}
-	results := make(chan jobResult)
-	imported := make(chan []chain.Block)
-	tick := time.NewTicker(refusedMin)
+	few := jobFew
+	if s.cfg.TestNet {
+		few = jobFewSmall
+	}
+	d := &download{s: s, began: time.Now(), refusals: map[chain.BlockID]map[peer.ID]notHere{}, patience: newPatience(spacing, time.Now()),
+		plan: newSchedule(few, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))}
+	arrivals := make(chan arrival, 16)
+	imported := make(chan []chain.Block, importCalls)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	why := changed
 	for {
+		now := time.Now()
 		if d.due(why) {
-			d.refill()
+			d.refill(now)
 			why = nothing
 		}
-		if !d.settling() {
-			d.assign(ctx, results)
+		if now.Sub(d.looked) >= syncTick || d.looked.Before(d.refilled) {
+			d.look(ctx, now, arrivals)
 		}
 		d.startImport(ctx, imported)
-		d.show()
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.wakeSync:
 			why = max(why, hint)
 		case <-tick.C:
-			if d.stuck > 0 {
+			if d.stuck > 0 && time.Since(d.refilled) >= refusedMin {
 				why = max(why, hint)
 			}
-		case res := <-results:
-			d.take(res)
-		case blocks := <-imported:
-			d.importing = false
-			for _, b := range blocks {
-				d.land(b.Header.ID(), &b.Header)
+			tick.Reset(d.pause())
+		case a := <-arrivals:
+			d.take(&a)
+			for more := true; more; { // all that are waiting
+				select {
+				case a := <-arrivals:
+					d.take(&a)
+				default:
+					more = false
+				}
 			}
+		case blocks := <-imported:
+			d.landed(blocks)
 			why = changed
 			s.recheckTips()
 		}
 	}
+}
+
+// pause is how long nothing is looked at if nothing happens.
+func (d *download) pause() time.Duration {
+	if d.s.syncNow.flying() {
+		return syncTick
+	}
+	return refusedMin
 }
 
 // Why the list of what is wanted may be out of date.
@@ -117,20 +124,27 @@ const (
 // due reports whether to ask the node again what is missing. That reads as many headers as are missing, and a hint costs
 // its sender nothing: so a long list is read again at most every refusedMin, unless it has been used up.
 func (d *download) due(why int) bool {
-	used := len(d.pending) == 0
+	used := len(d.plan.pieces) == 0
 	if time.Since(d.refilled) >= refusedMin {
 		return why > nothing || used
 	}
 	return why > nothing && d.listed <= listedFew || why == changed && used
 }
 
-// show updates what SyncState reports.
-func (d *download) show() {
-	d.patience.look(time.Now(), d.s.behind(), !d.importing, d.s.syncNow.takeArrived())
-	p := &d.s.syncNow
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.pending, p.flying, p.jobs, p.over = len(d.pending), len(d.flying), d.jobs, d.patience.over()
+// look brings the schedule up to date and starts what it says.
+func (d *download) look(ctx context.Context, now time.Time, arrivals chan<- arrival) {
+	d.looked = now
+	d.plan.peers(d.s.holders())
+	d.plan.measure(now)
+	for _, j := range d.plan.stalled(now, d.s.t.stall) {
+		j.cancel(errStalled)
+	}
+	if !d.settling() {
+		for _, j := range d.plan.next(now) {
+			d.launch(ctx, j, arrivals)
+		}
+	}
+	d.show(now)
 }
 
 // window bounds the bytes asked for or waiting for import.
@@ -143,44 +157,39 @@ func (d *download) window() int {
 
 // refill asks the node what is missing. Bodies that no peer can be asked for now are left out, and the node is asked
 // for so much more the next time: a branch that nobody delivers never delays another.
-func (d *download) refill() {
-	wants := d.s.b.Wanted(d.window() + d.stuck)
+func (d *download) refill(now time.Time) {
+	budget := d.window() + d.stuck
+	wants := d.s.b.Wanted(budget)
 	markFar(wants)
-	d.refilled, d.listed = time.Now(), len(wants)
+	d.refilled, d.listed = now, len(wants)
 	if len(wants) == 0 {
 		clear(d.refusals)
 	}
-	holders := d.s.holders()
+	d.plan.peers(d.s.holders())
+	heard := d.s.statuses()
 	d.stuck = 0
-	d.pending = slices.DeleteFunc(wants, func(w Want) bool {
-		if _, ok := d.flying[w.ID]; ok || d.s.relaying.has(w.ID) {
+	total := 0
+	wants = slices.DeleteFunc(wants, func(w Want) bool {
+		cost := int(w.Header.BodySize) + bodyCost
+		total += cost
+		if d.s.relaying.has(w.ID) {
 			return true
 		}
-		if !slices.ContainsFunc(holders, func(h holder) bool { return d.mayAsk(&h, &w) }) {
-			d.stuck += int(w.Header.BodySize) + bodyCost
+		if !slices.ContainsFunc(heard, func(h told) bool { return d.mayAsk(&h, &w) }) && !d.plan.busy(w.ID) {
+			d.stuck += cost
 			return true
 		}
 		return false
 	})
-	d.pending = d.pending[:min(len(d.pending), maxPending)]
-}
-
-// assign gives every peer that has a free slot a job.
-func (d *download) assign(ctx context.Context, results chan<- jobResult) {
-	for len(d.pending) > 0 && d.bytes < d.window() {
-		given := false
-		free := slices.DeleteFunc(d.s.holders(), func(h holder) bool { return !h.free })
-		bytes, bodies := d.share(len(free))
-		for i := range free {
-			if wants := d.pick(&free[i], bytes, bodies); len(wants) > 0 && d.bytes < d.window() {
-				given = true
-				d.launch(ctx, free[i].r, wants, results)
+	more := total+chain.MaxBody >= budget
+	d.plan.list(wants, func(w *Want) (who []*source) {
+		for i := range heard {
+			if src := d.plan.sources[heard[i].id]; src != nil && d.mayAsk(&heard[i], w) {
+				who = append(who, src)
 			}
 		}
-		if !given {
-			return
-		}
-	}
+		return who
+	}, more)
 }
 
 // settleTime is how long a node that has just started waits to hear all the peers it dials before it asks for bodies.
@@ -199,52 +208,40 @@ func (d *download) settling() bool {
 	})
 }
 
-// share is the size of a job such that all peers get about two of what is pending.
-func (d *download) share(peers int) (bytes, bodies int) {
-	total := 0
-	for i := range d.pending {
-		total += int(d.pending[i].Header.BodySize)
-	}
-	n, few := max(1, 2*peers), jobFew
-	if d.s.cfg.TestNet {
-		few = jobFewSmall
-	}
-	return min(max(total/n, jobMin), jobMax), min(max((len(d.pending)+n-1)/n, few), jobBodies)
-}
-
-// holder is a peer as the scheduler sees it at one moment.
-type holder struct {
-	r      *remote
-	status wire.Status
-	heard  time.Time
-	jobs   int
-	fails  int
-	bodies uint64
-	free   bool // has a free slot and no rest to keep
-}
-
-// holders lists the peers whose status is known in the order in which they get jobs: those that failed last come last,
-// then the least busy first, then those that have given most. The first jobs are of what the tip waits for.
-func (s *Service) holders() []holder {
+// holders lists the peers that may hold bodies, those whose status is known.
+func (s *Service) holders() (out []seen) {
 	now := time.Now()
 	s.mu.Lock()
-	var out []holder
+	defer s.mu.Unlock()
 	for _, r := range s.remotes {
 		if r.hasStatus {
-			out = append(out, holder{r: r, status: r.status, heard: r.heardAt, jobs: r.jobs, fails: r.failedJobs, bodies: r.bodies,
-				free: r.jobs < peerJobs && !now.Before(r.restUntil)})
+			out = append(out, seen{id: r.id, rtt: r.rtt, fails: r.failedJobs, rests: now.Before(r.restUntil)})
 		}
 	}
-	s.mu.Unlock()
-	slices.SortFunc(out, func(a, b holder) int {
-		return cmp.Or(cmp.Compare(a.fails, b.fails), cmp.Compare(a.jobs, b.jobs), cmp.Compare(b.bodies, a.bodies))
-	})
+	return out
+}
+
+// told is what a peer says of itself.
+type told struct {
+	id     peer.ID
+	status wire.Status
+	at     time.Time
+}
+
+func (s *Service) statuses() (out []told) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.remotes {
+		if r.hasStatus {
+			out = append(out, told{r.id, r.status, r.heardAt})
+		}
+	}
 	return out
 }
 
 // holds reports whether the peer says that it holds a body: it is its tip, its ranges cover the height, or it gossiped
 // the header.
-func (d *download) holds(h *holder, w *Want) bool {
+func (d *download) holds(h *told, w *Want) bool {
 	if w.ID == h.status.TipID {
 		return true
 	}
@@ -253,98 +250,94 @@ func (d *download) holds(h *holder, w *Want) bool {
 			return true
 		}
 	}
-	return slices.Contains(d.s.announced.of(w.ID), h.r.id)
+	return slices.Contains(d.s.announced.of(w.ID), h.id)
 }
 
-func (d *download) mayAsk(h *holder, w *Want) bool {
+func (d *download) mayAsk(h *told, w *Want) bool {
 	if !d.holds(h, w) {
 		return false
 	}
-	no, ok := d.refusals[w.ID][h.r.id]
-	return !ok || !time.Now().Before(no.until) || h.status.TipID == w.ID && h.heard.After(no.at)
+	no, ok := d.refusals[w.ID][h.id]
+	return !ok || !time.Now().Before(no.until) || h.status.TipID == w.ID && h.at.After(no.at)
 }
 
-// pick takes up to so many bytes and bodies that a peer holds out of the pending list, the first ones first. One body
-// is taken whatever its size.
-func (d *download) pick(h *holder, bytes, bodies int) (job []Want) {
-	size := 0
-	d.pending = slices.DeleteFunc(d.pending, func(w Want) bool {
-		n := int(w.Header.BodySize)
-		if len(job) >= bodies || len(job) > 0 && size+n > bytes || !d.mayAsk(h, &w) {
-			return false
-		}
-		size += n
-		job = append(job, w)
-		return true
-	})
-	return job
-}
-
-func (d *download) launch(ctx context.Context, r *remote, wants []Want, results chan<- jobResult) {
-	if !d.s.spawn(func() {
-		res := d.s.fetchBodies(ctx, r, wants)
+// launch starts a job that the schedule has entered.
+func (d *download) launch(ctx context.Context, j *job, arrivals chan<- arrival) {
+	jobCtx, cancel := context.WithCancelCause(ctx)
+	j.ctx, j.cancel = jobCtx, cancel
+	r := d.s.remote(j.from.id)
+	if j.hedge {
+		d.s.stats.add("body_bytes_hedged", uint64(j.bytes))
+	}
+	if r == nil || !d.s.spawn(func() {
+		defer cancel(nil)
+		err := d.s.fetchBodies(jobCtx, r, j, arrivals)
 		select {
-		case results <- res:
+		case arrivals <- arrival{job: j, remote: r, ended: true, err: err}:
 		case <-ctx.Done():
 		}
 	}) {
+		cancel(nil)
+		d.plan.end(j, time.Now())
+	}
+}
+
+// take enters what a job brought: a body is ready for import, and what is left of a job that has ended is open again.
+func (d *download) take(a *arrival) {
+	if a.ended {
+		vain := d.plan.end(a.job, time.Now())
+		d.s.stats.add("body_bytes_duplicate", uint64(vain))
+		d.s.jobEnded(a)
+		d.looked = time.Time{} // its peer may be free now
 		return
 	}
-	for i := range wants {
-		d.flying[wants[i].ID] = struct{}{}
-		d.bytes += int(wants[i].Header.BodySize) + bodyCost
+	p, fresh, useless := d.plan.answered(a.job, !a.missing)
+	for _, j := range useless {
+		j.cancel(errElsewhere)
 	}
-	d.jobs++
-	d.s.mu.Lock()
-	r.jobs++
-	d.s.mu.Unlock()
-}
-
-// land takes a body out of what is flying.
-func (d *download) land(id chain.BlockID, h *chain.Header) {
-	if _, ok := d.flying[id]; ok {
-		delete(d.flying, id)
-		d.bytes -= int(h.BodySize) + bodyCost
+	switch {
+	case a.missing:
+		d.refused(p, a.remote.id)
+	case fresh:
+		if p.far {
+			d.s.syncNow.arrive()
+		}
+		d.ready = append(d.ready, a.block)
+		d.waiting += len(a.block.Body)
 	}
 }
 
-// take enters a job's result: what came is ready for import, the rest goes back to the front of the list.
-func (d *download) take(res jobResult) {
-	d.jobs--
-	d.s.mu.Lock()
-	res.r.jobs--
-	d.s.mu.Unlock()
+// refused notes that a peer doesn't have a body.
+func (d *download) refused(p *piece, from peer.ID) {
 	now := time.Now()
-	for i := range res.missing {
-		id := res.missing[i].ID
-		if len(d.refusals) >= maxPending {
-			clear(d.refusals)
-		}
-		if d.refusals[id] == nil {
-			d.refusals[id] = map[peer.ID]notHere{}
-		}
-		times := d.refusals[id][res.r.id].times
-		wait := min(refusedMin<<min(times, 10), refusedMax)
-		d.refusals[id][res.r.id] = notHere{at: now, until: now.Add(wait), times: times + 1}
+	if len(d.refusals) >= maxRefusals {
+		clear(d.refusals)
 	}
-	back := slices.Concat(res.missing, res.left)
-	for i := range back {
-		d.land(back[i].ID, &back[i].Header)
+	if d.refusals[p.ID] == nil {
+		d.refusals[p.ID] = map[peer.ID]notHere{}
 	}
-	d.pending = append(back, d.pending...)
-	d.ready = append(d.ready, res.got...)
+	times := d.refusals[p.ID][from].times
+	wait := min(refusedMin<<min(times, 10), refusedMax)
+	d.refusals[p.ID][from] = notHere{at: now, until: now.Add(wait), times: times + 1}
+	p.who = slices.DeleteFunc(p.who, func(src *source) bool { return src.id == from })
 }
 
-// startImport hands all that is ready to the node, in the order of height, one call at a time.
+// startImport hands what is ready to the node, in the order of height.
 func (d *download) startImport(ctx context.Context, imported chan<- []chain.Block) {
-	if d.importing || len(d.ready) == 0 {
+	if d.importing >= importCalls || len(d.ready) == 0 {
 		return
 	}
-	blocks := d.ready
-	d.ready, d.importing = nil, true
-	slices.SortFunc(blocks, func(a, b chain.Block) int {
+	slices.SortFunc(d.ready, func(a, b chain.Block) int {
 		return cmp.Compare(a.Header.Height, b.Header.Height)
 	})
+	n, size := 0, 0
+	for n < len(d.ready) && (n == 0 || size+len(d.ready[n].Body) <= importBytes) {
+		size += len(d.ready[n].Body)
+		n++
+	}
+	blocks := slices.Clone(d.ready[:n])
+	d.ready = slices.Delete(d.ready, 0, n)
+	d.importing++
 	d.s.spawn(func() {
 		if err := d.s.b.AddBodies(blocks); err != nil {
 			d.s.log.Error("importing blocks", "count", len(blocks), "err", err)
@@ -359,6 +352,23 @@ func (d *download) startImport(ctx context.Context, imported chan<- []chain.Bloc
 	})
 }
 
+// landed enters blocks that the node has taken. Neighbours that lack them hear of it: they may be stored and not applied
+// yet, and then no new tip says so.
+func (d *download) landed(blocks []chain.Block) {
+	d.importing--
+	for i := range blocks {
+		d.waiting -= len(blocks[i].Body)
+		d.plan.imported(blocks[i].Header.ID())
+	}
+	d.s.syncNow.imported(blocks)
+	d.show(time.Now())
+	if d.s.behind() {
+		for _, r := range d.s.everyone() {
+			poke(r.announce)
+		}
+	}
+}
+
 // WakeSync makes the sync look again at what is wanted. It returns at once.
 func (s *Service) WakeSync() {
 	poke(s.wakeSync)
@@ -367,47 +377,7 @@ func (s *Service) WakeSync() {
 	}
 }
 
-// syncProgress is what syncLoop shows of itself, and what fetching goroutines tell it between their results.
-type syncProgress struct {
-	mu                    sync.Mutex
-	pending, flying, jobs int
-	over                  bool // patience is
-	arrived               int  // bodies of branches far ahead since the last look
-}
-
-func (p *syncProgress) arrive() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.arrived++
-}
-
-func (p *syncProgress) takeArrived() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := p.arrived
-	p.arrived = 0
-	return n
-}
-
-func (p *syncProgress) patienceOver() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.over
-}
-
-// SyncState says how far the download is.
-func (s *Service) SyncState() SyncState {
-	best, tip := s.b.BestHeader(), s.b.Tip()
-	out := SyncState{TipHeight: tip.Header.Height, BestHeight: best.Header.Height}
-	out.Syncing = !s.near()
-	for _, r := range s.everyone() {
-		s.mu.Lock()
-		out.NetworkHeight = max(out.NetworkHeight, r.status.BestHeight)
-		s.mu.Unlock()
-	}
-	p := &s.syncNow
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	out.Pending, out.Flying, out.Jobs = p.pending, p.flying, p.jobs
-	return out
-}
+var (
+	errStalled   = errors.New("has sent nothing for too long")
+	errElsewhere = errors.New("another peer was faster")
+)

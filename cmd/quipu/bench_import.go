@@ -144,6 +144,11 @@ func (a *app) importOnce(ctx context.Context, o importOnce) (r bench.Import, err
 		return r, err
 	}
 	defer os.RemoveAll(data)
+	return a.importInto(ctx, o, data)
+}
+
+// importInto is importOnce into a directory that stays.
+func (a *app) importInto(ctx context.Context, o importOnce, data string) (r bench.Import, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return r, err

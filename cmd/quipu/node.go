@@ -52,6 +52,7 @@ type running struct {
 	prune, stateMemory                       int
 	mine, history                            bool
 	mineRate                                 float64
+	maxUpload                                string
 }
 
 func (r *running) command() *cobra.Command {
@@ -71,6 +72,7 @@ func (r *running) command() *cobra.Command {
 	f.StringVar(&r.http, "http", "127.0.0.1:4821", "`ADDRESS` of the API; \"\" starts none")
 	f.StringArrayVar(&r.bootstrap, "bootstrap", nil, "`MULTIADDR` with /p2p/ id of a node to connect to; may be given often")
 	f.StringArrayVar(&r.allowHost, "allow-host", nil, "further `HOST` name the API answers to; may be given often")
+	f.StringVar(&r.maxUpload, "max-upload", "0", "`RATE` at which peers are answered, all together: 8mbit, 1MiB; 0 doesn't limit")
 	f.IntVar(&r.prune, "prune", 0, "keep the bodies of the last `N` blocks only, at least 4096; 0 keeps all")
 	f.IntVar(&r.stateMemory, "state-memory", ledger.StateMemory>>20, "`MIB` that accounts in memory may take; those of more are read from disk")
 	f.BoolVar(&r.history, "history", false, "keep each account's transactions findable: quipu account history")
@@ -138,6 +140,9 @@ func (r *running) config() (cfg node.Config, err error) {
 		return cfg, err
 	}
 	cfg.Listen, cfg.HTTP, cfg.AllowHost, cfg.Bootstrap = r.listen, r.http, r.allowHost, r.bootstrap
+	if cfg.MaxUpload, err = parseRate(r.maxUpload); err != nil {
+		return cfg, usageError("add --max-upload 8mbit", "--max-upload %v", err)
+	}
 	if cfg.Prune = r.prune; r.prune != 0 && r.prune < minPrune {
 		return cfg, usageError("add --prune 4096", "--prune %d: at least %d bodies have to be kept, as many as a reorg may take back; 0 keeps all", r.prune, minPrune)
 	}
