@@ -20,7 +20,7 @@ func TestSnapshotOfAMillion(t *testing.T) {
 		t.Skip("takes a minute; set QUIPU_LONG=1")
 	}
 	const blocks, first = 700, 180
-	defer debug.SetGCPercent(debug.SetGCPercent(5)) // so that the heap's size says something
+	defer debug.SetGCPercent(debug.SetGCPercent(15)) // as a node does
 	r := rand.New(rand.NewPCG(1, 1))
 	dir := t.TempDir()
 	s, all := crowd(t, 1_000_000, func(c *Config) {
