@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"time"
+
+	"quipu/chain"
 )
 
 // Limits and defaults of a test network.
@@ -36,7 +38,11 @@ type Config struct {
 	Keep     bool     // leave Dir behind
 	Command  []string // program, and arguments before "node run"; nil is this executable
 	Env      []string // added to the nodes' environment
-	Log      *slog.Logger
+	NodeArgs []string // added to "node run"; a node's working directory is its own in Dir
+	// Balances stand in a new genesis beside those of Labels; BodyLimit is its body_limit, 0 is 1 MiB.
+	Balances  []chain.GenesisBalance
+	BodyLimit uint32
+	Log       *slog.Logger
 }
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,23}$`)
@@ -66,6 +72,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MineRate < 50 || c.MineRate > 1e6 {
 		return fmt.Errorf("mine rate %g: want 50 to 1000000 hashes a second", c.MineRate)
+	}
+	if c.BodyLimit == 0 {
+		c.BodyLimit = bodyLimit
 	}
 	if c.Dir == "" {
 		c.Dir = filepath.Join(stateDir(), "testnets", c.Name)

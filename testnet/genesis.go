@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/holiman/uint256"
@@ -36,19 +37,19 @@ func bitsFor(hashes float64, spacing time.Duration) uint32 {
 
 // newGenesis is the genesis of a test network: spacing 1 s, prefix tqp, no price of accounts, bits that fit the rate of
 // all nodes together.
-func newGenesis(name string, now time.Time, hashes float64, balances []chain.GenesisBalance) (*chain.Genesis, error) {
+func newGenesis(name string, now time.Time, hashes float64, limit uint32, balances []chain.GenesisBalance) (*chain.Genesis, error) {
 	return chain.NewGenesis(chain.Genesis{
 		Name: name, Prefix: prefix, Time: uint64(now.UnixMilli()), Spacing: spacing.Milliseconds(),
 		HalfLife: halfLives * spacing.Milliseconds(), Bits: bitsFor(hashes, spacing), LimitBits: limitBits,
-		BodyLimit: bodyLimit, Subsidy: subsidy, Halving: halving, MinFeeRate: 1, Balances: balances,
+		BodyLimit: limit, Subsidy: subsidy, Halving: halving, MinFeeRate: 1, Balances: balances,
 	})
 }
 
-// makeNetwork writes genesis.json and the wallets of a new network below dir: the funded labels from random words
+// makeNetwork writes genesis.json and the wallets of a new network below its directory: the funded labels from random words
 // each, and one for each node's mining. Wallet files have no passphrase: the network is a throw-away.
-func makeNetwork(dir, name string, nodes int, hashes float64) (*chain.Genesis, error) {
-	words := map[string]string{}
-	var balances []chain.GenesisBalance
+func makeNetwork(cfg *Config) (*chain.Genesis, error) {
+	dir, words := cfg.Dir, map[string]string{}
+	balances := slices.Clone(cfg.Balances)
 	for _, label := range Labels {
 		entropy, err := wallet.NewEntropy(mnemonicLen)
 		if err != nil {
@@ -67,7 +68,7 @@ func makeNetwork(dir, name string, nodes int, hashes float64) (*chain.Genesis, e
 		}
 		balances = append(balances, chain.GenesisBalance{Account: a, Balance: amount})
 	}
-	g, err := newGenesis(name, time.Now(), hashes, balances)
+	g, err := newGenesis(cfg.Name, time.Now(), float64(cfg.Nodes)*cfg.MineRate, cfg.BodyLimit, balances)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +80,7 @@ func makeNetwork(dir, name string, nodes int, hashes float64) (*chain.Genesis, e
 		}
 		w.Close()
 	}
-	for n := 1; n <= nodes; n++ {
+	for n := 1; n <= cfg.Nodes; n++ {
 		if err := makeMinerWallet(dir, g, n); err != nil {
 			return nil, err
 		}
@@ -100,7 +101,7 @@ func makeMinerWallet(dir string, g *chain.Genesis, n int) error {
 // firstAccount is account 0 of words. The wallet package derives it only for a wallet file, and a wallet file needs
 // the genesis that this account is to stand in: so a file for a network without balances is made and removed.
 func firstAccount(dir, words string) (chain.Account, error) {
-	g, err := newGenesis("none", time.UnixMilli(0), 2, nil)
+	g, err := newGenesis("none", time.UnixMilli(0), 2, bodyLimit, nil)
 	if err != nil {
 		return chain.Account{}, err
 	}

@@ -86,6 +86,7 @@ func (s *Supervisor) launch(m *member, bootstrap []string) error {
 		args = append(args, "node", "run", "--profile", "testnet", "--data-dir", m.dir, "--genesis", genesis,
 			"--listen", m.multiaddr(), "--http", loopback(m.httpPort),
 			"--mine", "--mine-rate", fmt.Sprintf("%g", s.cfg.MineRate), "--miner", m.miner)
+		args = append(args, s.cfg.NodeArgs...)
 	} else {
 		args = append(args, "node", "bad", "--kind", m.kind, "--data-dir", m.dir, "--genesis", genesis)
 	}

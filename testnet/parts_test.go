@@ -106,7 +106,12 @@ func freeRun(t *testing.T) int {
 // and holds the account that the genesis funds.
 func TestGenesis(t *testing.T) {
 	dir := t.TempDir()
-	g, err := makeNetwork(dir, "testnet-0001", 5, 2500)
+	extra := chain.GenesisBalance{Balance: 7} // the generator's x
+	if err := extra.Account.UnmarshalText([]byte("79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798")); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Dir: dir, Name: "testnet-0001", Nodes: 5, MineRate: 500, BodyLimit: 2 << 20, Balances: []chain.GenesisBalance{extra}}
+	g, err := makeNetwork(&cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,12 +119,15 @@ func TestGenesis(t *testing.T) {
 	if err != nil || back.NetworkID() != g.NetworkID() {
 		t.Fatalf("genesis.json: %v", err)
 	}
-	if g.Prefix != "tqp" || g.Spacing != 1000 || g.AccountPrice != 0 || g.BodyLimit != 1<<20 || g.HalfLife != 144_000 || len(g.Balances) != 4 {
+	if g.Prefix != "tqp" || g.Spacing != 1000 || g.AccountPrice != 0 || g.BodyLimit != 2<<20 || g.HalfLife != 144_000 || len(g.Balances) != 5 {
 		t.Errorf("genesis: %+v", g)
 	}
 	funded := map[chain.Account]uint64{}
 	for _, b := range g.Balances {
 		funded[b.Account] = b.Balance
+	}
+	if funded[extra.Account] != extra.Balance {
+		t.Errorf("the balance asked for is %d", funded[extra.Account])
 	}
 	for _, label := range append([]string{"node-1", "node-5"}, Labels...) {
 		w, err := wallet.Open(wallet.Path(walletsDir(dir), label), nil)
@@ -141,7 +149,7 @@ func TestGenesis(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, ".new-*")); len(left) != 0 {
 		t.Errorf("left over: %v", left)
 	}
-	other, err := makeNetwork(t.TempDir(), "testnet-0001", 5, 2500)
+	other, err := makeNetwork(&Config{Dir: t.TempDir(), Name: "testnet-0001", Nodes: 5, MineRate: 500, BodyLimit: bodyLimit})
 	if err != nil || other.NetworkID() == g.NetworkID() {
 		t.Errorf("two networks of one name are the same: %v", err)
 	}
@@ -155,7 +163,7 @@ func TestBitsFor(t *testing.T) {
 		if got := float64(work.Uint64()); got < want*0.99 || got > want*1.01+1 {
 			t.Errorf("%g hashes a second: a block takes %g", hashes, got)
 		}
-		if _, err := newGenesis("n", time.UnixMilli(1), hashes, nil); err != nil {
+		if _, err := newGenesis("n", time.UnixMilli(1), hashes, bodyLimit, nil); err != nil {
 			t.Errorf("%g hashes a second: %v", hashes, err)
 		}
 	}

@@ -82,7 +82,7 @@ func New(cfg Config) (s *Supervisor, err error) {
 		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 			return nil, err
 		}
-		s.g, err = makeNetwork(cfg.Dir, cfg.Name, cfg.Nodes, float64(cfg.Nodes)*cfg.MineRate)
+		s.g, err = makeNetwork(&cfg)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("test network %s: %w", cfg.Name, err)

@@ -47,6 +47,7 @@ type running struct {
 	a *app
 
 	genesis, http, profile, miner, logFormat string
+	cpuProfile                               string
 	listen, bootstrap, allowHost             []string
 	checkpoints                              []string
 	prune, stateMemory                       int
@@ -81,16 +82,24 @@ func (r *running) command() *cobra.Command {
 	f.Float64Var(&r.mineRate, "mine-rate", 0, "hashes a second at most; 0 is as fast as one core goes")
 	f.StringVar(&r.miner, "miner", "", "`ADDRESS` or wallet that is paid for blocks")
 	f.StringVar(&r.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&r.cpuProfile, "cpuprofile", "", "write a CPU profile to `FILE` until the node stops")
 	f.StringVar(&r.profile, "profile", "", "testnet: many nodes on one machine")
-	_ = f.MarkHidden("profile") // fails for an unknown flag only
+	for _, hidden := range []string{"profile", "cpuprofile"} {
+		_ = f.MarkHidden(hidden) // fails for an unknown flag only
+	}
 	return c
 }
 
-func (r *running) run(ctx context.Context) error {
+func (r *running) run(ctx context.Context) (err error) {
 	cfg, err := r.config()
 	if err != nil {
 		return err
 	}
+	stop, err := cpuProfile(r.cpuProfile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(defaultGC)
 	}
