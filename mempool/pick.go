@@ -59,6 +59,36 @@ func (p *Pool) Leaves(max int) []chain.LeafHash {
 	return out
 }
 
+// Part lists transactions of the accounts that in chooses, each account's in the order of nonces: pending ones that
+// arrived no later than the seq-th, or with a seq of 0 all, gapped ones too. Accounts come in no order.
+func (p *Pool) Part(in func(*chain.Account) bool, seq uint64) []chain.LeafHash {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []chain.LeafHash
+	for key, a := range p.accounts {
+		if !in(&key) {
+			continue
+		}
+		for _, e := range a.pending {
+			if seq > 0 && e.seq > seq {
+				break
+			}
+			out = append(out, e.tx.Leaf())
+		}
+		for i := 0; i < len(a.gapped) && seq == 0; i++ {
+			out = append(out, a.gapped[i].tx.Leaf())
+		}
+	}
+	return out
+}
+
+// Seq counts the transactions that have arrived so far: what a later one has in front of it.
+func (p *Pool) Seq() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seq
+}
+
 // best visits pending transactions, highest rate first among those whose predecessors were visited. follow lets
 // the account's next one come, more goes on.
 func (p *Pool) best(visit func(*entry) (follow, more bool)) {

@@ -3,6 +3,8 @@ package node
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,8 +25,11 @@ var (
 const relayDepth = 144
 
 // AcceptTxs is the way of every transaction: decode → seen → cheap nonce and balance filter on a snapshot →
-// stateless checks (no lock) → pool. One result an input; a RuleError is the sender's fault, all else nobody's.
-func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult {
+// stateless checks (no lock) → pool. One result an input; a RuleError is the sender's fault, all else nobody's. What
+// several callers bring at once is checked as one batch.
+func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult { return n.together.run(raws, n.acceptTxs) }
+
+func (n *Node) acceptTxs(raws [][]byte) []p2p.TxResult {
 	out := make([]p2p.TxResult, len(raws))
 	if n.rebuilding.Load() {
 		for i := range out {
@@ -32,7 +37,9 @@ func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult {
 		}
 		return out
 	}
-	var open []int // inputs still undecided
+	var open []int                    // inputs still undecided
+	first := map[chain.LeafHash]int{} // where each stands first
+	var again [][2]int                // inputs that stand twice, with the first of them
 	accounts := map[chain.Account]struct{}{}
 	txs := make([]chain.Tx, len(raws))
 	for i, raw := range raws {
@@ -45,6 +52,11 @@ func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult {
 			continue
 		}
 		leaf := chain.LeafOf(raw)
+		if at, ok := first[leaf]; ok {
+			again = append(again, [2]int{i, at})
+			continue
+		}
+		first[leaf] = i
 		outcome, seen := n.verified.get(leaf)
 		out[i].Checked = seen && outcome == nil
 		switch {
@@ -56,22 +68,33 @@ func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult {
 			txs[i] = t
 			open = append(open, i)
 			accounts[t.From] = struct{}{}
-			for _, o := range t.Outputs {
-				accounts[o.To] = struct{}{}
+			for k := 0; k < len(t.Outputs) && n.g.AccountPrice > 0; k++ { // else nobody asks for recipients
+				accounts[t.Outputs[k].To] = struct{}{}
 			}
 		}
 	}
+	n.decide(out, open, raws, txs, accounts)
+	for _, pair := range again {
+		r := out[pair[1]]
+		if r.Admitted = false; r.Err == nil {
+			r.Err = mempool.ErrKnown
+		}
+		out[pair[0]] = r
+	}
+	return out
+}
+
+// decide answers what is neither malformed nor known.
+func (n *Node) decide(out []p2p.TxResult, open []int, raws [][]byte, txs []chain.Tx, accounts map[chain.Account]struct{}) {
 	if len(open) == 0 {
-		return out
+		return
 	}
-	keys := make([]chain.Account, 0, len(accounts))
-	for a := range accounts {
-		keys = append(keys, a)
-	}
+	keys := slices.Collect(maps.Keys(accounts))
 	tip, accs, err := n.ledger.Accounts(keys)
 	if err != nil {
 		n.ours(err)
-		return refuse(out, open, err)
+		refuse(out, open, err)
+		return
 	}
 	worth := open[:0]
 	var rawsLeft [][]byte
@@ -80,75 +103,97 @@ func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult {
 			worth, rawsLeft = append(worth, i), append(rawsLeft, raws[i])
 		}
 	}
-	n.admit(out, worth, rawsLeft, keys)
-	return out
+	n.admit(out, worth, rawsLeft, snapshot{keys, tip.ID, accs})
 }
 
-// admit runs the stateless checks without a lock and then offers what passed to the pool.
-func (n *Node) admit(out []p2p.TxResult, index []int, raws [][]byte, keys []chain.Account) {
+// snapshot is accounts as they stood on a tip.
+type snapshot struct {
+	keys []chain.Account
+	tip  chain.BlockID
+	accs chain.Accounts
+}
+
+// admit runs the stateless checks without a lock and then offers what passed to the pool. s is renewed if the tip has
+// changed since.
+func (n *Node) admit(out []p2p.TxResult, index []int, raws [][]byte, s snapshot) {
 	start := time.Now()
 	checked, errs := n.checker.Txs(raws)
 	each := uint64(time.Since(start).Microseconds()) / uint64(max(1, len(raws)))
 	var passed []chain.CheckedTx
 	var at []int
+	var happened []rpc.Event
 	for k, i := range index {
 		if errs[k] != nil {
 			out[i].Err = errs[k]
 			// Only outcomes of bytes that decode are cached: their leaf names exactly this variant.
 			n.verified.put(chain.LeafOf(raws[k]), errs[k])
 			n.metrics.rejected(errs[k])
-			n.events.add(rpc.Event{Kind: "tx.rejected", ID: chain.TxIDOf(n.g.NetworkID(), raws[k]).String(), Reason: errs[k].Error()})
+			happened = append(happened, rpc.Event{Kind: "tx.rejected", ID: chain.TxIDOf(n.g.NetworkID(), raws[k]).String(), Reason: errs[k].Error()})
 			continue
 		}
 		n.verified.put(checked[k].Leaf(), nil)
 		out[i].Checked = true
 		passed, at = append(passed, checked[k]), append(at, i)
 	}
-	if len(passed) == 0 {
-		return
+	if len(passed) > 0 {
+		for k, r := range n.offer(out, at, passed, s) {
+			if r.Err == nil {
+				n.timings.put(passed[k].ID(), each)
+				happened = append(happened, rpc.Event{Kind: "tx.verified", ID: passed[k].ID().String(), TookUS: each})
+			}
+		}
 	}
+	n.events.add(happened...)
+}
+
+// offer gives checked transactions to the pool. It returns nil if it couldn't.
+func (n *Node) offer(out []p2p.TxResult, at []int, passed []chain.CheckedTx, s snapshot) []mempool.Result {
 	n.mu.Lock()
-	tip, accs, err := n.ledger.Accounts(keys)
+	tip := n.ledger.Tip()
+	var err error
 	if n.rebuilding.Load() {
 		n.mu.Unlock()
 		refuse(out, at, errRebuilding)
-		return
+		return nil
+	}
+	if tip.ID != s.tip {
+		tip, s.accs, err = n.ledger.Accounts(s.keys)
 	}
 	if err != nil {
 		n.mu.Unlock()
 		n.ours(err)
 		refuse(out, at, err)
-		return
+		return nil
 	}
-	results := n.pool.Add(tip.Header.Height, accs, passed)
+	results := n.pool.Add(tip.Header.Height, s.accs, passed)
 	n.mu.Unlock()
 
 	var promoted [][]byte
+	accepted := 0
 	for k, i := range at {
 		out[i].Err = results[k].Err
 		out[i].Admitted = results[k].Err == nil && results[k].Pending
 		if results[k].Err == nil {
-			n.timings.put(passed[k].ID(), each)
-			n.metrics.accepted.Inc()
-			n.events.add(rpc.Event{Kind: "tx.verified", ID: passed[k].ID().String(), TookUS: each})
+			accepted++
 		}
 		for _, p := range results[k].Promoted {
 			promoted = append(promoted, p.Raw())
 		}
 	}
+	n.metrics.accepted.Add(float64(accepted))
 	if len(promoted) > 0 {
 		n.net.PublishTxs(promoted)
 	}
+	return results
 }
 
 // known reports a transaction whose signature needs no second look: everything in the pool was verified.
 func (n *Node) known(leaf chain.LeafHash) bool { return n.verified.good(leaf) || n.pool.Has(leaf) }
 
-func refuse(out []p2p.TxResult, index []int, err error) []p2p.TxResult {
+func refuse(out []p2p.TxResult, index []int, err error) {
 	for _, i := range index {
 		out[i].Err = err
 	}
-	return out
 }
 
 // AcceptHeader is the way of a block in gossip: its header and, if the block is small, its whole body. nil means

@@ -75,6 +75,17 @@ func (n *Node) Held() []wire.Range {
 
 func (n *Node) PoolLeaves(max int) []chain.LeafHash { return n.pool.Leaves(max) }
 
+// PoolPart lists leaves of the pool by sender, for p2p.
+func (n *Node) PoolPart(part wire.Prefix, settled bool) []chain.LeafHash {
+	seq := uint64(0)
+	if settled {
+		if seq = n.settled.Load(); seq == 0 {
+			return nil
+		}
+	}
+	return n.pool.Part(part.Has, seq)
+}
+
 // PoolTxs gives the encodings of those that are in the pool.
 func (n *Node) PoolTxs(leaves []chain.LeafHash) [][]byte {
 	var out [][]byte

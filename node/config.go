@@ -82,10 +82,10 @@ func tooFar(g *chain.Genesis) time.Duration {
 	return max(2*time.Duration(g.Spacing)*time.Millisecond, 10*time.Second)
 }
 
-// keysRemembered is how many senders' keys need no second square root: 8 MiB, on a test network 256 KiB.
+// keysRemembered is how many senders' keys need no second square root: 8 MiB, on a test network 1 MiB.
 func (c *Config) keysRemembered() int {
 	if c.TestNet {
-		return 1 << 12
+		return 1 << 14
 	}
 	return 1 << 17
 }

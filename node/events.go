@@ -20,16 +20,22 @@ type events struct {
 
 func newEvents() *events { return &events{changed: make(chan struct{})} }
 
-// add stamps and keeps one event. It never waits for a reader.
-func (e *events) add(ev rpc.Event) {
+// add stamps and keeps events. It never waits for a reader.
+func (e *events) add(evs ...rpc.Event) {
+	if len(evs) == 0 {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.newest++
-	ev.Schema, ev.Seq, ev.Time = rpc.EventSchema, e.newest, time.Now().UTC()
-	if len(e.ring) < maxEvents {
-		e.ring = append(e.ring, ev)
-	} else {
-		e.ring[(ev.Seq-1)%maxEvents] = ev
+	now := time.Now().UTC()
+	for _, ev := range evs {
+		e.newest++
+		ev.Schema, ev.Seq, ev.Time = rpc.EventSchema, e.newest, now
+		if len(e.ring) < maxEvents {
+			e.ring = append(e.ring, ev)
+		} else {
+			e.ring[(ev.Seq-1)%maxEvents] = ev
+		}
 	}
 	close(e.changed)
 	e.changed = make(chan struct{})

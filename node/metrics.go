@@ -69,6 +69,7 @@ func newMetrics(n *Node) *metrics {
 	gauge("quipu_chain_tip_age_seconds", "Age of the tip by its own time.", func() float64 { return n.tipAge().Seconds() })
 	gauge("quipu_mempool_txs", "Pending transactions.", func() float64 { return float64(n.pool.Stats().Txs) })
 	gauge("quipu_mempool_bytes", "Bytes of pending and gapped transactions.", func() float64 { s := n.pool.Stats(); return float64(s.Bytes + s.GappedBytes) })
+	gauge("quipu_tx_batches_waiting", "Lists of transactions from gossip and API that wait to be checked.", func() float64 { return float64(n.together.calls()) })
 	gauge("quipu_peers", "Connected peers.", func() float64 { return float64(len(n.net.Peers())) })
 	m.registry.MustRegister(counts{n})
 	return m

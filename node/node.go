@@ -34,6 +34,7 @@ type Node struct {
 
 	// mu orders writers: whoever changes ledger or pool holds it, so that the pool always stands on the ledger's tip.
 	mu       sync.Mutex
+	together together
 	verified *verified
 	checker  *chain.Checker
 	inBlocks *verified // leaves in recent blocks of the best chain: not worth fetching from a peer's pool
@@ -47,6 +48,8 @@ type Node struct {
 	started  time.Time
 
 	hashes, hashRate, blocksMined atomic.Uint64 // the miner's: tried, tried in the last second, found
+
+	settled atomic.Uint64 // how many transactions had arrived in the pool a second ago
 
 	deep       atomic.Pointer[ledger.DeepReorgError] // a heavier chain that undo doesn't reach, nil if none
 	overdue    chan struct{}                         // keepUp has something to do
@@ -201,6 +204,7 @@ func (n *Node) housekeep(ctx context.Context) error {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
 	before, beat := uint64(0), 0
+	var arrived [4]uint64 // in the pool, by quarter of a second
 	for {
 		select {
 		case <-ctx.Done():
@@ -211,6 +215,8 @@ func (n *Node) housekeep(ctx context.Context) error {
 			return errHalted
 		case <-tick.C:
 			n.unpark()
+			n.settled.Store(arrived[beat%len(arrived)])
+			arrived[beat%len(arrived)] = n.pool.Seq()
 			if beat++; beat%4 == 0 {
 				tried := n.hashes.Load()
 				n.hashRate.Store(tried - before)

@@ -16,7 +16,8 @@ type Backend interface {
 	Tip() chain.State        // validated
 	BestHeader() chain.State // most work among headers not known invalid
 
-	// AcceptTxs takes encodings that decode, at most wire.MaxBatchTxs; one result each.
+	// AcceptTxs takes encodings that decode, at most wire.MaxBatchTxs; one result each. Several callers may be answered
+	// together: signatures are cheaper in large batches.
 	AcceptTxs(raws [][]byte) []TxResult
 	// AcceptHeader takes a gossiped header, with its body if that is small, else nil. nil means forward. A RuleError
 	// blames the sender as verdict.go says; everything else is nobody's fault.
@@ -42,6 +43,9 @@ type Backend interface {
 
 	// PoolLeaves is a window of the pool of at most max; a pool that is larger should show another window each time.
 	PoolLeaves(max int) []chain.LeafHash
+	// PoolPart lists leaves of the pool of the accounts with a prefix, an account's in the order of nonces: all, or with
+	// settled only what is pending and has been here for about a second, time enough to come to others by gossip.
+	PoolPart(part wire.Prefix, settled bool) []chain.LeafHash
 	PoolTxs(leaves []chain.LeafHash) [][]byte
 	HasTx(leaf chain.LeafHash) bool // in the pool, in a recent block, or known to be bad: not worth fetching
 	TxStatus(ids []chain.TxID) []wire.TxStatus

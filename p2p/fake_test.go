@@ -82,7 +82,10 @@ func (f *fake) AcceptTxs(raws [][]byte) []TxResult {
 	admit := f.admit
 	f.mu.Unlock()
 	out := make([]TxResult, len(raws))
-	_, errs := f.g.CheckTxs(raws, nil)
+	var errs []error
+	if admit == nil {
+		_, errs = f.g.CheckTxs(raws, nil)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i, raw := range raws {
@@ -338,6 +341,17 @@ func (f *fake) PoolLeaves(max int) (out []chain.LeafHash) {
 	defer f.mu.Unlock()
 	for l := range f.pool {
 		if len(out) < max {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func (f *fake) PoolPart(part wire.Prefix, _ bool) (out []chain.LeafHash) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for l, raw := range f.pool {
+		if from := chain.Account(raw[1:33]); part.Has(&from) {
 			out = append(out, l)
 		}
 	}

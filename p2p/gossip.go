@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"log/slog"
-	"runtime"
 	"sync"
 	"time"
 
@@ -19,32 +18,34 @@ import (
 
 // Bounds of gossip.
 const (
-	batchBytes    = 32 << 10 // a batch is flushed at this size
+	batchBytes    = 64 << 10 // a batch is flushed at this size
 	batchDelay    = 20 * time.Millisecond
-	maxOutTxs     = 4 << 20 // bytes waiting for our next batch; what doesn't fit is left to the status exchange
+	batchDelayMax = 100 * time.Millisecond // while batches fill well within the delay
+	batchBusy     = 4 << 10                // a batch of so much after the delay makes the next one wait twice as long
+	maxOutTxs     = 4 << 20                // bytes waiting for our next batch; what doesn't fit is left to the status exchange
 	maxOutBlocks  = 64
 	maxMessage    = 256 << 10 // of pubsub's RPC: well above wire.MaxTxBatch, well below its default of 1 MiB
 	validateQueue = 1024
 	peerQueue     = 512
-	txValidators  = 256 // batches in validation or waiting for a core, each up to wire.MaxTxBatch
+	txValidators  = 256 // batches in validation, each up to wire.MaxTxBatch; the node checks what waits together
+	peerBatches   = 64  // of them of one peer: one that floods leaves room to the others
 	nearTip       = 2   // blocks: further behind, a node can't judge transactions
 )
 
 // gossip is the outgoing side, and the topics once Run has joined them.
 type gossip struct {
 	txs, blocks *pubsub.Topic
-	cores       chan struct{} // slots of batches being checked
 
 	mu     sync.Mutex
 	out    [][]byte
 	bytes  int
 	outNow chan struct{}
 	mined  chan []byte
+	lose   func() bool // tests: a message of the txs topic is lost
 }
 
 func (g *gossip) init() {
 	g.outNow, g.mined = make(chan struct{}, 1), make(chan []byte, maxOutBlocks)
-	g.cores = make(chan struct{}, runtime.GOMAXPROCS(0))
 }
 
 // startGossip makes the pubsub router, which lives until ctx is done. Validators are registered before the topics are
@@ -100,7 +101,7 @@ func messageID(m *pb.Message) string {
 	return string(h.Sum(nil)[:20])
 }
 
-func (s *Service) validateTxs(ctx context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
+func (s *Service) validateTxs(_ context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
 	if from == s.host.ID() {
 		return pubsub.ValidationAccept
 	}
@@ -108,6 +109,9 @@ func (s *Service) validateTxs(ctx context.Context, from peer.ID, m *pubsub.Messa
 		return pubsub.ValidationIgnore
 	}
 	defer s.wg.Done()
+	if s.gossip.lose != nil && s.gossip.lose() {
+		return pubsub.ValidationIgnore
+	}
 	s.seen(from)
 	raws, err := wire.DecodeTxBatch(m.Data)
 	if err != nil {
@@ -120,9 +124,10 @@ func (s *Service) validateTxs(ctx context.Context, from peer.ID, m *pubsub.Messa
 		}
 	}
 	select {
-	case s.gossip.cores <- struct{}{}:
-		defer func() { <-s.gossip.cores }()
-	case <-ctx.Done():
+	case r.batches <- struct{}{}:
+		defer func() { <-r.batches }()
+	default:
+		s.count("batches_over_share")
 		return pubsub.ValidationIgnore
 	}
 	return result(s.takeTxs(r, raws))
@@ -230,6 +235,7 @@ func (s *Service) PublishBlock(h chain.Header, body []byte) {
 // batchLoop publishes what PublishTxs and PublishBlock have queued.
 func (s *Service) batchLoop(ctx context.Context) {
 	g := &s.gossip
+	delay := batchDelay
 	flush := time.NewTimer(time.Hour)
 	flush.Stop()
 	armed := false
@@ -242,26 +248,36 @@ func (s *Service) batchLoop(ctx context.Context) {
 				s.log.Warn("publishing a block", "err", err)
 			}
 		case <-g.outNow:
-			if !armed {
+			if _, left := s.flushTxs(ctx, batchBytes); left > 0 && !armed {
 				armed = true
-				flush.Reset(batchDelay)
+				flush.Reset(delay)
 			}
-			s.flushTxs(ctx, batchBytes)
 		case <-flush.C:
 			armed = false
-			s.flushTxs(ctx, 1)
+			sent, _ := s.flushTxs(ctx, 1)
+			delay = nextDelay(delay, sent)
 		}
 	}
 }
 
-// flushTxs publishes batches as long as at least so many bytes wait.
-func (s *Service) flushTxs(ctx context.Context, least int) {
+// nextDelay is how long the next batch may fill after one that a delay ended had so many bytes: longer under load, since
+// a message costs every node as much as some tens of transactions.
+func nextDelay(delay time.Duration, size int) time.Duration {
+	if size >= batchBusy {
+		return min(2*delay, batchDelayMax)
+	}
+	return max(delay/2, batchDelay)
+}
+
+// flushTxs publishes batches as long as at least so many bytes wait. It returns how many bytes it sent and how many are
+// left.
+func (s *Service) flushTxs(ctx context.Context, least int) (sent, left int) {
 	for ctx.Err() == nil {
 		g := &s.gossip
 		g.mu.Lock()
-		if g.bytes < least {
+		if left = g.bytes; left < least {
 			g.mu.Unlock()
-			return
+			return sent, left
 		}
 		n, size := 0, 0
 		for n < len(g.out) && size < batchBytes {
@@ -280,7 +296,10 @@ func (s *Service) flushTxs(ctx context.Context, least int) {
 			s.log.Warn("publishing transactions", "err", err)
 		}
 		s.count("batches_sent")
+		s.stats.add("txs_sent", uint64(n))
+		sent += size
 	}
+	return sent, 0
 }
 
 // topicLoop keeps us in the mesh of the txs topic only while our validated tip is near the best header, or as near as it

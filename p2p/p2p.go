@@ -132,6 +132,7 @@ type Service struct {
 
 	wg       sync.WaitGroup
 	wakeSync chan struct{}       // 1 deep
+	pooling  chan struct{}       // 1 deep: the slot of comparing pools
 	memory   *semaphore.Weighted // bytes of answers being served
 	upload   *uploads
 	answers  atomic.Uint64 // of bodies, so far
@@ -160,6 +161,7 @@ func New(cfg Config, h host.Host, b Backend) (*Service, error) {
 	s := &Service{
 		cfg: cfg, host: h, gate: newGate(), b: b, network: b.Genesis().NetworkID(), log: cfg.Log, t: timingOf(cfg.TestNet),
 		wakeSync: make(chan struct{}, 1),
+		pooling:  make(chan struct{}, 1),
 		upload:   newUploads(cfg.MaxUpload),
 		memory:   semaphore.NewWeighted(answerMemory), remotes: map[peer.ID]*remote{}, asked: map[chain.LeafHash]time.Time{},
 	}

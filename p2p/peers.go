@@ -29,6 +29,8 @@ type remote struct {
 	bytes    *rate.Limiter       // of answers we send it
 	streams  chan struct{}       // slots of its requests being served
 	memory   *semaphore.Weighted // bytes of answers to it
+	batches  chan struct{}       // slots of its batches being checked
+	pools    *rate.Limiter       // of its questions about our pool
 	ignored  *rate.Limiter       // bytes of its batches that were ignored
 	vain     *rate.Limiter       // its transactions that were checked and not newly admitted
 
@@ -44,8 +46,9 @@ type remote struct {
 	lastSeen   time.Time
 	poolSent   time.Time // when we last showed it a window of our pool
 	repairing  bool
-	waiting    bool // for a slot of header downloads
-	fails      int  // in a row
+	poolPart   uint8 // which part of the pools is compared next; only that comparison touches it
+	waiting    bool  // for a slot of header downloads
+	fails      int   // in a row
 	restUntil  time.Time
 	bodies     uint64
 	bodyBytes  uint64
@@ -111,6 +114,7 @@ func (s *Service) addPeer(p peer.ID) *remote {
 		id: p, since: time.Now(), cancel: cancel, announce: make(chan struct{}, 1), heard: make(chan struct{}, 1),
 		requests: rate.NewLimiter(requestsASecond, requestsBurst), bytes: rate.NewLimiter(bytesASecond, bytesBurst),
 		ignored: rate.NewLimiter(ignoredASecond, ignoredBurst), vain: rate.NewLimiter(vainASecond, vainBurst),
+		batches: make(chan struct{}, peerBatches), pools: rate.NewLimiter(poolsASecond, poolsBurst),
 		streams: make(chan struct{}, maxServing), memory: semaphore.NewWeighted(peerMemory), lastSeen: time.Now(),
 	}
 	s.remotes[p] = r

@@ -158,7 +158,11 @@ func (s *Service) act(ctx context.Context, r *remote) {
 	if s.lacks(&st) {
 		s.downloadHeaders(ctx, r, st)
 	}
-	if len(pool) > 0 && s.near() && !r.wasteful() {
+	switch {
+	case len(pool) == 0 || !s.near() || r.wasteful():
+	case len(pool) == wire.MaxPool: // there are more than it shows
+		s.comparePools(ctx, r)
+	default:
 		s.repair(ctx, r, pool)
 	}
 }
@@ -178,22 +182,10 @@ func (s *Service) askStatus(p peer.ID) {
 	}
 }
 
-// repair fetches transactions of a peer's pool that gossip hasn't brought, after giving it a moment. One at a time a
-// peer, each transaction from one peer at a time.
+// repair fetches transactions of a peer's pool that gossip hasn't brought, after giving it a moment. Each transaction
+// is asked of one peer at a time.
 func (s *Service) repair(ctx context.Context, r *remote, pool []chain.LeafHash) {
-	s.mu.Lock()
-	busy := r.repairing
-	r.repairing = true
-	s.mu.Unlock()
-	if busy {
-		return
-	}
-	if !s.spawn(func() {
-		defer func() {
-			s.mu.Lock()
-			r.repairing = false
-			s.mu.Unlock()
-		}()
+	s.repairing(r, func() {
 		missing := s.missing(pool)
 		if len(missing) == 0 || !sleep(ctx, s.t.repairDelay) {
 			return
@@ -201,10 +193,25 @@ func (s *Service) repair(ctx context.Context, r *remote, pool []chain.LeafHash) 
 		if missing = s.claim(s.missing(missing)); len(missing) > 0 {
 			s.fetchTxs(ctx, r, missing)
 		}
-	}) {
+	})
+}
+
+// repairing runs f in the background unless one for this peer is under way.
+func (s *Service) repairing(r *remote, f func()) {
+	set := func(on bool) (was bool) {
 		s.mu.Lock()
-		r.repairing = false
-		s.mu.Unlock()
+		defer s.mu.Unlock()
+		was, r.repairing = r.repairing, on
+		return was
+	}
+	if set(true) {
+		return
+	}
+	if !s.spawn(func() {
+		defer set(false)
+		f()
+	}) {
+		set(false)
 	}
 }
 
@@ -267,22 +274,39 @@ func (s *Service) fetchTxs(ctx context.Context, r *remote, leaves []chain.LeafHa
 		}
 		return
 	}
+	s.takeRepaired(r, raws, true)
+}
+
+// takeRepaired takes transactions that a peer was asked for as from gossip; publish says whether others are told at once.
+// What isn't admitted isn't asked for again for a while. It returns false once the peer has used up what its
+// transactions may cost, or is to blame.
+func (s *Service) takeRepaired(r *remote, raws [][]byte, publish bool) bool {
 	s.stats.add("txs_repaired", uint64(len(raws)))
 	for len(raws) > 0 {
 		n := min(len(raws), wire.MaxBatchTxs)
 		if r.wasteful() {
 			s.count("batches_over_bucket")
-			return
+			return false
 		}
 		results := s.b.AcceptTxs(raws[:n])
 		ev, _, detail := judgeBatch(results)
-		s.PublishTxs(admittedOf(raws, results))
+		if publish {
+			s.PublishTxs(admittedOf(raws, results))
+		}
 		v := s.charge(r.id, ev, detail)
 		if r.spend(raws[:n], results, v); v == Reject {
-			return
+			return false
 		}
+		var refused []chain.LeafHash
+		for i := range results {
+			if results[i].Err != nil {
+				refused = append(refused, chain.LeafOf(raws[i]))
+			}
+		}
+		s.claim(refused)
 		raws = raws[n:]
 	}
+	return true
 }
 
 // fault charges a peer for an error of an exchange: what it sent if that broke a rule, else its silence.

@@ -156,12 +156,13 @@ func (n *honest) Wanted(int) []p2p.Want {
 	return []p2p.Want{{ID: best.ID, Header: best.Header}}
 }
 
-func (n *honest) Held() []wire.Range                        { return []wire.Range{{From: 1, To: n.Tip().Header.Height}} }
-func (n *honest) PoolLeaves(int) []chain.LeafHash           { return nil }
-func (n *honest) PoolTxs([]chain.LeafHash) [][]byte         { return nil }
-func (n *honest) HasTx(chain.LeafHash) bool                 { return false }
-func (n *honest) TxStatus(ids []chain.TxID) []wire.TxStatus { return make([]wire.TxStatus, len(ids)) }
-func (n *honest) Observe(p2p.Event)                         {}
+func (n *honest) Held() []wire.Range                          { return []wire.Range{{From: 1, To: n.Tip().Header.Height}} }
+func (n *honest) PoolLeaves(int) []chain.LeafHash             { return nil }
+func (n *honest) PoolPart(wire.Prefix, bool) []chain.LeafHash { return nil }
+func (n *honest) PoolTxs([]chain.LeafHash) [][]byte           { return nil }
+func (n *honest) HasTx(chain.LeafHash) bool                   { return false }
+func (n *honest) TxStatus(ids []chain.TxID) []wire.TxStatus   { return make([]wire.TxStatus, len(ids)) }
+func (n *honest) Observe(p2p.Event)                           {}
 
 // TestHonestNodesBan: over real sockets, every honest node judges the liar for itself and bans it for what it did, and
 // the honest nodes keep each other. The liar is told of all of them and ends up alone.

@@ -116,6 +116,20 @@ var codecs = []codec{
 		}
 		return AppendPeers(nil, all), nil
 	}},
+	{"pool request", func(b []byte) ([]byte, error) {
+		q, err := DecodePoolRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return q.Append(nil), nil
+	}},
+	{"pool answer", func(b []byte) ([]byte, error) {
+		code, raws, err := DecodePool(b)
+		if err != nil {
+			return nil, err
+		}
+		return AppendPool(nil, code, raws), nil
+	}},
 	{"frame", func(b []byte) ([]byte, error) {
 		r := bytes.NewReader(b)
 		payload, err := ReadFrame(r, MaxAnswer)
@@ -197,6 +211,8 @@ func examples() []example {
 		{State: TxRejected, Reason: "tx-signature"},
 		{State: TxInBlock, Took: 60, Height: 258, Block: fill[chain.BlockID](0xb2)},
 	}
+	poolRequest := NewPoolRequest(fill[chain.BlockID](0xb2), [SaltSize]byte{1, 2, 3, 4, 5, 6, 7, 8}, Prefix{3, 7},
+		[]chain.LeafHash{fill[chain.LeafHash](0x1e), fill[chain.LeafHash](0x2e)})
 	list := []struct {
 		codec, says string
 		b           []byte
@@ -220,6 +236,9 @@ func examples() []example {
 		{"peers request", "64 peers at most", AppendPeersRequest(nil, MaxPeers)},
 		{"peers answer", "one peer at two addresses", AppendPeers(nil, []PeerAddrs{examplePeer()})},
 		{"peers answer", "nobody", AppendPeers(nil, nil)},
+		{"pool request", "two leaves in the filter, of accounts from e0 to ff", poolRequest.Append(nil)},
+		{"pool answer", "one transaction, which is all", AppendPool(nil, PoolAll, [][]byte{exampleTx()})},
+		{"pool answer", "another tip", AppendPool(nil, PoolElsewhere, nil)},
 		{"frame", "the payload 0a0b0c", AppendFrame(nil, []byte{10, 11, 12})},
 	}
 	out := make([]example, len(list))

@@ -59,4 +59,6 @@ func FuzzTxStatusRequest(f *testing.F) { fuzz(f, "txstatus request") }
 func FuzzTxStatuses(f *testing.F)      { fuzz(f, "txstatus answer") }
 func FuzzPeersRequest(f *testing.F)    { fuzz(f, "peers request") }
 func FuzzPeers(f *testing.F)           { fuzz(f, "peers answer") }
+func FuzzPoolRequest(f *testing.F)     { fuzz(f, "pool request") }
+func FuzzPool(f *testing.F)            { fuzz(f, "pool answer") }
 func FuzzFrame(f *testing.F)           { fuzz(f, "frame") }

@@ -10,6 +10,7 @@ const (
 	NameBlockTxs = "blocktxs"
 	NameTxStatus = "txstatus"
 	NamePeers    = "peers"
+	NamePool     = "pool"
 
 	TopicTxs    = "txs"
 	TopicBlocks = "blocks"
