@@ -19,7 +19,7 @@ const (
 // mine makes blocks on the validated tip until ctx ends. A template is made anew on every tip and each second.
 func (n *Node) mine(ctx context.Context) error {
 	n.log.Info("mining", "rate", n.cfg.MineRate, "to", chain.EncodeAddress(n.g.Prefix, n.cfg.Miner))
-	budget := 0.0 // hashes a capped miner may try now
+	var budget allowance
 	tick := time.NewTicker(mineTick)
 	defer tick.Stop()
 	for ctx.Err() == nil {
@@ -53,7 +53,7 @@ func (n *Node) mine(ctx context.Context) error {
 var errNoBlock = errors.New("no block found on this template")
 
 // solve hashes until h meets its target, the tip changes, or the template is old. It never spins when capped.
-func (n *Node) solve(ctx context.Context, h *chain.Header, changed <-chan struct{}, tick <-chan time.Time, budget *float64) error {
+func (n *Node) solve(ctx context.Context, h *chain.Header, changed <-chan struct{}, tick <-chan time.Time, budget *allowance) error {
 	for start := time.Now(); time.Since(start) < templateAge; {
 		tries := uint64(mineChunk)
 		if n.cfg.MineRate > 0 {
@@ -64,9 +64,7 @@ func (n *Node) solve(ctx context.Context, h *chain.Header, changed <-chan struct
 				return errNoBlock
 			case <-tick:
 			}
-			*budget = min(*budget+n.cfg.MineRate*mineTick.Seconds(), max(1, n.cfg.MineRate)) // at most a second's worth saved
-			tries = uint64(*budget)
-			*budget -= float64(tries)
+			tries = budget.take(n.cfg.MineRate)
 		}
 		before := h.Nonce
 		found := h.Solve(tries)
@@ -83,6 +81,26 @@ func (n *Node) solve(ctx context.Context, h *chain.Header, changed <-chan struct
 		}
 	}
 	return errNoBlock
+}
+
+// allowance is what a capped miner may try. Time spent on making templates counts too, or a busy node would mine less
+// than its share.
+type allowance struct {
+	hashes float64
+	last   time.Time
+}
+
+// take is how many hashes may be tried now at so many a second; at most a second's worth is saved.
+func (a *allowance) take(rate float64) uint64 {
+	now := time.Now()
+	if a.last.IsZero() {
+		a.last = now.Add(-mineTick)
+	}
+	a.hashes = min(a.hashes+rate*now.Sub(a.last).Seconds(), max(1, rate))
+	a.last = now
+	tries := uint64(a.hashes)
+	a.hashes -= float64(tries)
+	return tries
 }
 
 // template is the next block with everything but its work: the pool's best transactions that apply on the tip.
