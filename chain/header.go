@@ -50,26 +50,34 @@ func (g *Genesis) CheckHeader(parent *State, h *Header) (State, error) {
 }
 
 func (g *Genesis) checkHeader(parent *State, h *Header, id BlockID) error {
-	if h.Height != parent.Header.Height+1 || h.Height > MaxHeight {
-		return ruleError(ErrHeight, "height %d after %d", h.Height, parent.Header.Height)
+	if err := g.checkLink(&parent.Header, h, id, g.NextBits(parent)); err != nil {
+		return err
+	}
+	if want := parent.NextHistoryRoot(); h.HistoryRoot != want {
+		return ruleError(ErrHistoryRoot, "history root %s, want %s", h.HistoryRoot, want)
+	}
+	return nil
+}
+
+// checkLink is rules H2 to H9 but for the history root (H7). bits is what H5 asks for.
+func (g *Genesis) checkLink(parent, h *Header, id BlockID, bits uint32) error {
+	if h.Height != parent.Height+1 || h.Height > MaxHeight {
+		return ruleError(ErrHeight, "height %d after %d", h.Height, parent.Height)
 	}
 	if v := VersionAt(h.Height); h.Version != v {
 		return ruleError(ErrVersion, "version %d, want %d at height %d", h.Version, v, h.Height)
 	}
-	if h.Time <= parent.Header.Time {
-		return ruleError(ErrTimeOrder, "time %d is not after the parent's %d", h.Time, parent.Header.Time)
+	if h.Time <= parent.Time {
+		return ruleError(ErrTimeOrder, "time %d is not after the parent's %d", h.Time, parent.Time)
 	}
 	if h.Time >= TimeLimit {
 		return ruleError(ErrTimeLimit, "time %d, want below 2^53", h.Time)
 	}
-	if want := g.NextBits(parent); h.Bits != want {
-		return ruleError(ErrBits, "bits %08x, want %08x", h.Bits, want)
+	if h.Bits != bits {
+		return ruleError(ErrBits, "bits %08x, want %08x", h.Bits, bits)
 	}
 	if !MeetsTarget(id, h.Bits) {
 		return ruleError(ErrWork, "id %s is above the target of bits %08x", id, h.Bits)
-	}
-	if want := parent.NextHistoryRoot(); h.HistoryRoot != want {
-		return ruleError(ErrHistoryRoot, "history root %s, want %s", h.HistoryRoot, want)
 	}
 	if h.BodySize > g.BodyLimit {
 		return ruleError(ErrBodySize, "body of %d bytes, at most %d", h.BodySize, g.BodyLimit)
@@ -78,6 +86,45 @@ func (g *Genesis) checkHeader(parent *State, h *Header, id BlockID) error {
 		return ruleError(ErrTxCount, "%d transactions in %d bytes", n, size)
 	}
 	return nil
+}
+
+// CheckRange checks what headers that follow one another show while what comes before them is not known: that each
+// names the one before, and rules H2 to H9 but for the history roots (H7) and what concerns the first one's parent. The
+// bits of the first two are taken as they are, if they are bits that a header can have: each block anchors the next, so
+// two headers check a third. It returns the last one's id. At least one header; its height is 1 or more.
+//
+// Errors are CheckHeader's; ErrUnknownParent where one doesn't name the one before.
+func (g *Genesis) CheckRange(hs []Header) (last BlockID, err error) {
+	before := State{Header: Header{Height: hs[0].Height - 1}} // its time of 0 is before any header's
+	for i := range hs {
+		h := &hs[i]
+		switch {
+		case i > 0 && h.Parent != last:
+			return last, ErrUnknownParent
+		case h.Version > LatestVersion():
+			return last, ErrUpgrade
+		}
+		bits := g.NextBits(&before)
+		if i < 2 && h.Height > 2 {
+			bits = g.anyBits(h.Bits)
+		}
+		id := h.ID()
+		if err := g.checkLink(&before.Header, h, id, bits); err != nil {
+			return last, err
+		}
+		last, before = id, State{Header: *h, ParentTime: before.Header.Time}
+	}
+	return last, nil
+}
+
+// anyBits gives bits back if the difficulty rule can give them, else limit_bits.
+func (g *Genesis) anyBits(bits uint32) uint32 {
+	target, ok := ToTarget(bits)
+	limit, _ := ToTarget(g.LimitBits)
+	if !ok || target.Gt(&limit) {
+		return g.LimitBits
+	}
+	return bits
 }
 
 func nextState(parent *State, h *Header, id BlockID) State {

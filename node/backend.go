@@ -18,6 +18,7 @@ func (n *Node) Genesis() *chain.Genesis  { return n.g }
 func (n *Node) Tip() chain.State         { return n.ledger.Tip() }
 func (n *Node) BestHeader() chain.State  { return n.ledger.BestHeader() }
 func (n *Node) Locator() []chain.BlockID { return n.ledger.Locator() }
+func (n *Node) WorkFloor() chain.Work    { return n.ledger.WorkFloor() }
 
 // AddBodies is Import under the name the network knows.
 func (n *Node) AddBodies(blocks []chain.Block) error { return n.Import(blocks) }
@@ -27,6 +28,14 @@ func (n *Node) Pool() *mempool.Pool { return n.pool }
 
 func (n *Node) HeadersAfter(locator []chain.BlockID, max int) []chain.Header {
 	hs, err := n.ledger.HeadersAfter(locator, max)
+	if err != nil {
+		n.ours(err)
+	}
+	return hs
+}
+
+func (n *Node) HeadersTo(id chain.BlockID, from uint64, max int) []chain.Header {
+	hs, err := n.ledger.HeadersTo(id, from, max)
 	if err != nil {
 		n.ours(err)
 	}

@@ -29,6 +29,7 @@ type Config struct {
 	History   bool          // keep the account history index
 	// Checkpoints name the only block that is followed at a height.
 	Checkpoints map[uint64]chain.BlockID
+	MinWork     chain.Work   // no chain with less is followed; 0 is what minWork says of the network
 	MemTable    int64        // bytes of Badger's memtable; 0 is the profile's
 	StateMemory int64        // bytes that accounts in memory may take; 0 is the profile's
 	Log         *slog.Logger // nil is silent
@@ -61,6 +62,9 @@ func (c *Config) Validate() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.MinWork.IsZero() {
+		c.MinWork = minWork[c.Genesis.NetworkID()]
+	}
 	if c.StateMemory == 0 && c.TestNet {
 		c.StateMemory = 32 << 20
 	}
@@ -69,6 +73,10 @@ func (c *Config) Validate() error {
 	}
 	return nil
 }
+
+// minWork is work that a network is known to have, by its id: a node that starts from nothing stores no header of a chain
+// with less, so headers that are cheap to make take no room. A release may set it to the work of a block some weeks old.
+var minWork = map[chain.NetworkID]chain.Work{}
 
 func (c *Config) path(name string) string {
 	if c.DataDir == "" {

@@ -120,6 +120,7 @@ func Offline(cfg Config) (*Node, error) {
 	n.ledger, err = ledger.Open(ledger.Config{
 		Dir: cfg.path("chain"), Genesis: cfg.Genesis, MemTable: cfg.MemTable, FreeSpace: cfg.FreeSpace, Log: cfg.Log,
 		UndoKeep: cfg.undoKeep, StateMemory: cfg.StateMemory, Prune: cfg.Prune, History: cfg.History, Checkpoints: cfg.Checkpoints,
+		MinWork: cfg.MinWork,
 	})
 	if err != nil {
 		return nil, err

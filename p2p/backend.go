@@ -23,7 +23,7 @@ type Backend interface {
 	// blames the sender as verdict.go says; everything else is nobody's fault.
 	AcceptHeader(h chain.Header, body []byte) error
 	// AddHeaders stores linked headers in order and returns how many leading ones are stored, known ones included.
-	// New ones whose own work is far below the tip's are not stored: ErrLowWork.
+	// New ones with no more work than WorkFloor are not stored: ErrLowWork.
 	AddHeaders(hs []chain.Header) (int, error)
 	// AddHeadersProven is AddHeaders without that floor. It is called only for a branch that was walked to its end
 	// before, and whose work there is above the floor.
@@ -33,6 +33,9 @@ type Backend interface {
 
 	Locator() []chain.BlockID // of the best header's chain, newest first, 1 to wire.MaxLocator
 	HeadersAfter(locator []chain.BlockID, max int) []chain.Header
+	// HeadersTo are up to max headers of the chain that ends in id, best or not, from a height on; none if id isn't known.
+	HeadersTo(id chain.BlockID, from uint64, max int) []chain.Header
+	WorkFloor() chain.Work
 	Header(id chain.BlockID) (chain.State, bool)
 	Body(id chain.BlockID) ([]byte, bool)
 	Invalid(id chain.BlockID) bool // known invalid, or a descendant of one

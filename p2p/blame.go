@@ -22,6 +22,7 @@ const (
 	HeaderWork      Evidence = "header-work"
 	HeaderRule      Evidence = "header-rule"
 	WrongBody       Evidence = "wrong-body"
+	WrongRange      Evidence = "wrong-range"
 	InvalidTip      Evidence = "invalid-tip"
 	Silent          Evidence = "silent"
 	Unproven        Evidence = "unproven-claim"
@@ -64,6 +65,7 @@ var blame = map[Evidence]Row{
 	HeaderWork:      {Reject, Ban, 24 * time.Hour, "work that is not there"},
 	HeaderRule:      {Reject, Ban, 24 * time.Hour, "breaks a header rule though its parent is known"},
 	WrongBody:       {Reject, Ban, time.Hour, "a body that is not its header's"},
+	WrongRange:      {Reject, Ban, time.Hour, "headers of another chain than the one asked for: who has that block has one chain to it"},
 	InvalidTip:      {Reject, Ban, 24 * time.Hour, "claims to have validated an invalid block or a descendant of one"},
 	Silent:          {Ignore, Rest, time.Second, "no answer, a broken answer or not what it said it holds"},
 	Unproven:        {Ignore, Rest, 10 * time.Second, "claims work and does not show the headers"},

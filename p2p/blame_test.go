@@ -53,6 +53,7 @@ var evidenceCases = []struct {
 	{aboutHeader, chain.ErrUnknownParent, UnknownParent},
 	{aboutHeader, chain.ErrUpgrade, UpgradeNeeded},
 	{aboutHeader, ErrInvalidAncestor, InvalidAncestor},
+	{aboutHeader, fmt.Errorf("%w: and why", errOtherChain), WrongRange},
 	{aboutHeader, ErrTooEarly, NobodysFault},
 	{aboutHeader, ErrKnown, NobodysFault},
 	{aboutHeader, ErrLowWork, NobodysFault},

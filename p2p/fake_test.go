@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/holiman/uint256"
+
 	"quipu/chain"
 	"quipu/p2p/wire"
 )
@@ -32,6 +34,7 @@ type fake struct {
 	listed   int    // calls of Wanted
 	read     int    // calls of Body
 	floored  bool   // AddHeaders has a floor of work
+	bare     bool   // no body is wanted
 	early    uint64 // headers of this height or above are too early; 0: none
 	lies     func(id chain.BlockID, body []byte) []byte
 }
@@ -148,7 +151,7 @@ func (f *fake) addHeaders(hs []chain.Header, floored bool) (int, error) {
 		if err != nil {
 			return i, err
 		}
-		if floored && !enough(&s, &f.tip) {
+		if floor := f.floor(); floored && !s.Work.Gt(&floor) {
 			return i, ErrLowWork
 		}
 		f.states[s.ID] = s
@@ -218,7 +221,7 @@ func (f *fake) move() {
 }
 
 func (f *fake) invalid(id chain.BlockID) bool {
-	for {
+	for len(f.bad) > 0 {
 		if f.bad[id] {
 			return true
 		}
@@ -228,6 +231,7 @@ func (f *fake) invalid(id chain.BlockID) bool {
 		}
 		id = s.Header.Parent
 	}
+	return false
 }
 
 // path is the chain of id from height 1 on.
@@ -268,6 +272,35 @@ func (f *fake) HeadersAfter(locator []chain.BlockID, max int) (out []chain.Heade
 	return out
 }
 
+func (f *fake) HeadersTo(id chain.BlockID, from uint64, max int) (out []chain.Header) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.states[id]; !ok {
+		return nil
+	}
+	path := f.path(id)
+	for i := int(from) - 1; i < len(path) && len(out) < max; i++ {
+		out = append(out, path[i].Header)
+	}
+	return out
+}
+
+// floor is a work that headers must exceed: that of the tip but for 144 blocks like it.
+func (f *fake) floor() (floor chain.Work) {
+	below := chain.BlockWork(f.tip.Header.Bits)
+	below.Mul(&below, uint256.NewInt(144))
+	if f.floored && below.Lt(&f.tip.Work) {
+		floor.Sub(&f.tip.Work, &below)
+	}
+	return floor
+}
+
+func (f *fake) WorkFloor() chain.Work {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.floor()
+}
+
 func (f *fake) Header(id chain.BlockID) (chain.State, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -296,6 +329,9 @@ func (f *fake) Wanted(maxBytes int) (out []Want) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.listed++
+	if f.bare {
+		return nil
+	}
 	heads := make([]chain.State, 0, len(f.states))
 	for _, s := range f.states {
 		if s.Work.Gt(&f.tip.Work) && !f.invalid(s.ID) {

@@ -49,10 +49,11 @@ func (s *Service) freeSlot(r *remote, again bool) {
 	}
 }
 
-// lacks reports whether a status claims a best header that we don't have and that has more work than ours.
+// lacks reports whether a status claims a best header that we don't have and that has more work than ours, and enough
+// to be stored.
 func (s *Service) lacks(st *wire.Status) bool {
-	best := s.b.BestHeader()
-	if !st.BestWork.Gt(&best.Work) {
+	best, floor := s.b.BestHeader(), s.b.WorkFloor()
+	if !st.BestWork.Gt(&best.Work) || !st.BestWork.Gt(&floor) {
 		return false
 	}
 	_, known := s.b.Header(st.BestID)
@@ -61,8 +62,12 @@ func (s *Service) lacks(st *wire.Status) bool {
 
 // downloadHeaders asks a peer for the headers that lead to its best one, until we have it, it has no more, or its time
 // is over. It returns at once if no slot is free.
+//
+// One answer after another, of one peer, is the way for what fits into one, for a branch that must be walked first, and
+// for the start of everything else: that shows where the peer's chain leaves ours. From there on a longer stretch is
+// left to headerLoop, which fetches ranges of it from all peers that have it.
 func (s *Service) downloadHeaders(ctx context.Context, r *remote, st wire.Status) {
-	if !s.takeSlot(r) {
+	if r.walk == nil && s.ranged(r.id, &st) || !s.takeSlot(r) {
 		return
 	}
 	again := false
@@ -86,19 +91,20 @@ func (s *Service) headersOf(ctx context.Context, r *remote, st wire.Status) (aga
 			}
 			return fresh > 0
 		}
+		if r.walk != nil && r.walk.proven {
+			if s.offerRun(r.walk.run(r.id)) {
+				r.walk, r.reached = nil, r.walk.end.ID
+			}
+			return false // its turn comes when the other run has ended
+		}
 		if r.walk != nil {
 			if !s.walkOn(ctx, r, &st) {
 				return false
 			}
 			fresh++
-			if r.walk.done() {
-				last, _ = s.b.Header(r.walk.end.ID)
-				r.walk, r.reached = nil, last.ID
-				s.rested(r)
-			}
 			continue
 		}
-		hs, err := s.askHeaders(ctx, r, s.locator(&last), wire.MaxHeaders)
+		hs, err := s.askHeaders(ctx, r, wire.HeadersRequest{Locator: s.locator(&last), Max: wire.MaxHeaders})
 		if err != nil {
 			return false
 		}
@@ -136,16 +142,31 @@ func (s *Service) headersOf(ctx context.Context, r *remote, st wire.Status) (aga
 			}
 		}
 		last, r.reached = now, id
+		if len(hs) == wire.MaxHeaders && st.BestHeight > now.Header.Height+wire.MaxHeaders {
+			run := &headerRun{target: mark{st.BestHeight, st.BestID}, claimer: r.id, last: mark{now.Header.Height, id}}
+			if s.shows(ctx, r, &run.target) && s.offerRun(run) || s.ranged(r.id, &st) {
+				return false
+			}
+		}
 	}
 	r.walk = nil // we have what it claims, or better
 	return false
 }
 
-// askHeaders asks for up to so many headers after a locator, and charges the peer if it fails.
-func (s *Service) askHeaders(ctx context.Context, r *remote, locator []chain.BlockID, most int) (hs []chain.Header, err error) {
-	q := wire.HeadersRequest{Locator: locator, Max: uint16(most)}
+// shows reports whether a peer has the header it claims, at the height it claims. Only then is what another says of the
+// chain to it evidence.
+func (s *Service) shows(ctx context.Context, r *remote, m *mark) bool {
+	if m.height > chain.MaxHeight {
+		return false
+	}
+	hs, err := s.askHeaders(ctx, r, wire.HeadersRequest{Of: m.id, From: m.height, Max: 1})
+	return err == nil && len(hs) == 1 && hs[0].ID() == m.id && hs[0].Height == m.height
+}
+
+// askHeaders asks for headers, at most q.Max, and charges the peer if it fails.
+func (s *Service) askHeaders(ctx context.Context, r *remote, q wire.HeadersRequest) (hs []chain.Header, err error) {
 	err = s.ask(ctx, r.id, wire.NameHeaders, q.Append(nil), wire.MaxHeadersAnswer, func(b []byte) (err error) {
-		hs, err = wire.DecodeHeaders(b, most)
+		hs, err = wire.DecodeHeaders(b, int(q.Max))
 		return err
 	})
 	if err != nil {

@@ -138,6 +138,7 @@ type Service struct {
 	answers  atomic.Uint64 // of bodies, so far
 	syncNow  syncProgress  // what SyncState reports
 	relaying claims        // blocks that the sync loop leaves to the relay
+	ranging  ranging       // what others see of headerLoop
 
 	mu        sync.Mutex
 	ctx       context.Context // nil before Run; canceled after
@@ -168,6 +169,7 @@ func New(cfg Config, h host.Host, b Backend) (*Service, error) {
 	if gh, ok := h.(*gatedHost); ok {
 		s.host, s.gate = gh.Host, gh.gate
 	}
+	s.ranging.offers = make(chan *headerRun, 1)
 	s.gossip.init()
 	s.announced.init()
 	for i, a := range append(append([]string{}, cfg.Static...), cfg.Bootstrap...) {
@@ -214,7 +216,7 @@ func (s *Service) Run(ctx context.Context) error {
 		defer s.find.stop()
 		s.spawn(func() { s.discoverLoop(ctx) })
 	}
-	for _, f := range []func(context.Context){s.dialLoop, s.syncLoop, s.batchLoop, s.topicLoop} {
+	for _, f := range []func(context.Context){s.dialLoop, s.headerLoop, s.syncLoop, s.batchLoop, s.topicLoop} {
 		s.spawn(func() { f(ctx) })
 	}
 	s.reconcile()

@@ -122,7 +122,12 @@ func (s *Service) serveHeaders(ctx context.Context, r *remote, st network.Stream
 		return err
 	}
 	return s.answer(ctx, r, st, int(q.Max)*chain.HeaderSize, func() []byte {
-		hs := s.b.HeadersAfter(q.Locator, int(q.Max))
+		var hs []chain.Header
+		if len(q.Locator) > 0 {
+			hs = s.b.HeadersAfter(q.Locator, int(q.Max))
+		} else {
+			hs = s.b.HeadersTo(q.Of, q.From, int(q.Max))
+		}
 		return wire.AppendHeaders(nil, hs[:min(len(hs), int(q.Max))])
 	})
 }

@@ -40,6 +40,8 @@ func evidenceOf(about subject, err error) Evidence {
 		return UpgradeNeeded
 	case errors.Is(err, ErrInvalidAncestor):
 		return InvalidAncestor
+	case errors.Is(err, errOtherChain):
+		return WrongRange
 	case !errors.As(err, &rule):
 		return NobodysFault // pool policy, too early, known already, or ours: the node logs its own
 	case about == aboutFrame || rule.Kind == wire.ErrMalformed:

@@ -68,7 +68,7 @@ func TestLowBranchIsWalkedThenStored(t *testing.T) {
 		m := w.start(full, nil)
 		n := w.start(f, nil, m.addr())
 		w.within(10*time.Second, "the heavier branch", func() bool { return f.Tip().ID == c.long[449].Header.ID() })
-		if got := n.Counters(); got["header_walks"] != 1 || got["headers_walked"] != 445 || got["headers_received"] > 900 {
+		if got := n.Counters(); got["header_walks"] != 1 || got["headers_walked"] != 445 || got["headers_received"] > 900 || got["header_runs"] != 1 {
 			t.Errorf("counters %v", got)
 		}
 		w.fine(n)
@@ -89,7 +89,7 @@ func TestWalks(t *testing.T) {
 	c := makeForks()
 	for _, v := range []struct {
 		name   string
-		serve  func(after uint64, second bool) (from []chain.Block, most int, delay time.Duration)
+		serve  func(after uint64, second bool) (from []chain.Block, most int, delay time.Duration) // most: the first time
 		edit   func(hs []chain.Header)
 		want   Evidence // "": it is followed to its end
 		within time.Duration
@@ -102,7 +102,7 @@ func TestWalks(t *testing.T) {
 				return c.other, 100, 0
 			}
 			return c.long, 100, 0
-		}, nil, Unproven, 10 * time.Second},
+		}, nil, WrongRange, 10 * time.Second},
 		{"switches on the way", func(after uint64, _ bool) ([]chain.Block, int, time.Duration) {
 			if after >= 105 {
 				return c.other, 100, 0
@@ -139,11 +139,11 @@ func TestWalks(t *testing.T) {
 				claim.load(c.long)
 				n := w.start(f, nil)
 				h := w.liar(c.g, func() wire.Status { return statusOf(claim) })
-				second := false
 				w.handle(h, c.g, wire.NameHeaders, func(s network.Stream) {
 					b, _ := wire.ReadFrame(s, wire.MaxHeadersRequest)
 					q, _ := wire.DecodeHeadersRequest(b)
-					after := uint64(0)
+					second := len(q.Locator) == 0
+					after := max(q.From, 1) - 1
 					for _, chain := range [][]chain.Block{c.long, c.other, c.short} {
 						for _, b := range chain {
 							if slices.Contains(q.Locator, b.Header.ID()) {
@@ -151,9 +151,11 @@ func TestWalks(t *testing.T) {
 							}
 						}
 					}
-					second = second || after == 5 && len(q.Locator) == 1
 					from, most, delay := v.serve(after, second)
 					time.Sleep(delay)
+					if second {
+						most = wire.MaxHeaders
+					}
 					var hs []chain.Header
 					for i := int(after); i < len(from) && len(hs) < min(most, int(q.Max)); i++ {
 						hs = append(hs, from[i].Header)
@@ -180,7 +182,7 @@ func TestWalks(t *testing.T) {
 				if n.Counters()["header_walks"] == 0 {
 					t.Error("not walked")
 				}
-				if banned := w.banned(n, h, v.want)(); banned != (v.want == HeaderWork || v.want == HeaderRule) {
+				if banned := w.banned(n, h, v.want)(); banned != (blame[v.want].Penalty == Ban) {
 					t.Errorf("bans %+v", n.Bans())
 				}
 			})
@@ -207,22 +209,18 @@ func TestWalkKeepsFewMarks(t *testing.T) {
 		if n := len(k.marks); n > 2*len(hs)/wire.MaxHeaders+2 || k.end.ID != hs[len(hs)-1].ID() {
 			t.Errorf("steps of %d: %d marks for %d headers", step, n, len(hs))
 		}
-		k.proven = true
-		got := 0
-		for !k.done() {
-			_, most := k.next()
-			if most < 1 || most > wire.MaxHeaders {
-				t.Fatalf("steps of %d: asks for %d", step, most)
+		run, at := k.run(""), uint64(0)
+		for run.fill(3, wire.MaxHeaders); len(run.ranges) > 0; run.fill(3, wire.MaxHeaders) {
+			r := run.ranges[0]
+			run.ranges = run.ranges[1:]
+			if r.from != at+1 || r.n < 1 || r.n > wire.MaxHeaders || r.parent != hs[at].Parent || r.end != hs[at+uint64(r.n)-1].ID() {
+				t.Fatalf("steps of %d: range of %d from height %d", step, r.n, r.from)
 			}
-			at := got + len(k.buf)
-			ready, err := k.again(hs[at : at+min(most, step)])
-			if err != nil {
-				t.Fatalf("steps of %d: %v", step, err)
-			}
-			got += len(ready)
+			at += uint64(r.n)
+			run.last = mark{at, r.end}
 		}
-		if got != len(hs) {
-			t.Errorf("steps of %d: %d of %d headers the second time", step, got, len(hs))
+		if at != uint64(len(hs)) {
+			t.Errorf("steps of %d: %d of %d headers the second time", step, at, len(hs))
 		}
 	}
 }

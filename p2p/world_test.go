@@ -30,7 +30,8 @@ type world struct {
 	net   *simnet.Simnet
 	hosts int
 	stop  []func()
-	busy  atomic.Int64 // handlers of bare hosts
+	busy  atomic.Int64                // handlers of bare hosts
+	link  simnet.NodeBiDiLinkSettings // of hosts made from now on
 }
 
 // node is one Service with its fake Backend.
@@ -52,7 +53,7 @@ func inWorld(t *testing.T, f func(w *world)) {
 		t.Cleanup(func() { runtime.GOMAXPROCS(old) })
 	}
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, net: &simnet.Simnet{LatencyFunc: simnet.StaticLatency(10 * time.Millisecond)}}
+		w := &world{T: t, net: &simnet.Simnet{LatencyFunc: simnet.StaticLatency(10 * time.Millisecond)}, link: link}
 		w.net.Start()
 		defer func() {
 			for i := len(w.stop) - 1; i >= 0; i-- {
@@ -76,7 +77,7 @@ func (w *world) host() host.Host {
 	}
 	addr := fmt.Sprintf("/ip4/%s/udp/8000/quic-v1", simnet.IntToPublicIPv4(w.hosts))
 	w.hosts++
-	h, err := NewHost(Config{Identity: ident, Listen: []string{addr}, TestNet: true}, simlibp2p.QUICSimnet(w.net, link),
+	h, err := NewHost(Config{Identity: ident, Listen: []string{addr}, TestNet: true}, simlibp2p.QUICSimnet(w.net, w.link),
 		libp2p.UDPBlackHoleSuccessCounter(nil)) // or many dials to peers that are gone end all dialling
 
 	if err != nil {

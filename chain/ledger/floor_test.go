@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/holiman/uint256"
 
 	"quipu/chain"
 	"quipu/chain/chaintest"
@@ -43,6 +44,25 @@ func TestHeadersBelowTheFloorAreNotStored(t *testing.T) {
 		t.Errorf("proven: %d stored, %v", n, err)
 	}
 	s.tip("m300")
+}
+
+// A network that is known to have some work takes nothing with less, from block 0 on.
+func TestHeadersBelowTheNetworksWorkAreNotStored(t *testing.T) {
+	work := chain.BlockWork(chaintest.Genesis(nil, chaintest.NewKey("alice")).Bits)
+	s := newScene(t, func(c *Config) { c.MinWork.Mul(&work, uint256.NewInt(20)) })
+	if floor := s.l.WorkFloor(); floor != s.l.cfg.MinWork {
+		t.Errorf("floor %v", &floor)
+	}
+	var hs []chain.Header
+	for i := range 30 {
+		hs = append(hs, s.Next(fmt.Sprint("a", i+1), nil).Header)
+	}
+	if n, err := s.l.AddHeaders(hs); n != 0 || !errors.Is(err, ErrLowWork) || s.l.Stats().Headers != 1 {
+		t.Errorf("%d stored, %v", n, err)
+	}
+	if n, err := s.l.AddHeadersProven(hs); n != 30 || err != nil {
+		t.Errorf("proven: %d stored, %v", n, err)
+	}
 }
 
 // What Badger once brought back after a deletion (its issues 2278 and 2286) would do no harm: an index

@@ -15,8 +15,8 @@ import (
 // Errors: *chain.RuleError (its maker's fault); chain.ErrUnknownParent, chain.ErrUpgrade, ErrInvalidAncestor,
 // ErrLowWork or ErrCheckpoint (nobody's); anything else is ours.
 //
-// A new header with too little work, floorDepth blocks of the tip's difficulty below the tip or more, is refused with
-// ErrLowWork: such branches cost next to nothing to make, and memory and disk to keep.
+// A new header with no more work than WorkFloor is refused with ErrLowWork: such branches cost next to nothing to make,
+// and memory and disk to keep.
 func (l *Ledger) AddHeaders(hs []chain.Header) (n int, err error) { return l.addHeaders(hs, true) }
 
 // AddHeadersProven is AddHeaders for a branch whose end is known to have more work than the floor.
@@ -27,13 +27,23 @@ func (l *Ledger) AddHeadersProven(hs []chain.Header) (n int, err error) {
 // floorDepth is how many blocks of the tip's difficulty a branch may be behind and still be stored.
 const floorDepth = 144
 
-// workFloor is the work that a new header must exceed; 0 near block 0.
+// WorkFloor is the work that a new header must exceed to be stored: Config.MinWork, or floorDepth blocks of the tip's
+// difficulty below the tip if that is more.
+func (l *Ledger) WorkFloor() chain.Work {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.workFloor()
+}
+
 func (l *Ledger) workFloor() (floor chain.Work) {
 	_, tip := l.reference()
 	below := chain.BlockWork(tip.Header.Bits)
 	below.Mul(&below, uint256.NewInt(floorDepth))
 	if below.Lt(&tip.Work) {
 		floor.Sub(&tip.Work, &below)
+	}
+	if floor.Lt(&l.cfg.MinWork) {
+		return l.cfg.MinWork
 	}
 	return floor
 }
@@ -266,24 +276,54 @@ func (l *Ledger) HeadersAfter(locator []chain.BlockID, max int) ([]chain.Header,
 			continue
 		}
 		from := int(l.headers.fork(e).height) + 1
-		n := min(max, len(l.headers)-from)
-		if n <= 0 {
-			return nil, nil
-		}
-		out := make([]chain.Header, n)
-		err := l.db.View(func(txn *badger.Txn) error {
-			for i := range out {
-				s, err := l.mustState(txn, l.headers[from+i])
-				if err != nil {
-					return err
-				}
-				out[i] = s.Header
-			}
-			return nil
-		})
-		return out, err
+		return l.read(l.headers[min(from, len(l.headers)):min(from+max, len(l.headers))])
 	}
 	return nil, nil
+}
+
+// HeadersTo are up to max headers of the chain that ends in a block, whether or not that is the best one, from a height
+// on. None if the block isn't known, is lower, or is known to be invalid.
+func (l *Ledger) HeadersTo(id chain.BlockID, from uint64, max int) ([]chain.Header, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if err := l.usable(); err != nil {
+		return nil, err
+	}
+	e := l.index.byID[id]
+	if e == nil || e.bad || from > uint64(e.height) || max <= 0 {
+		return nil, nil
+	}
+	to := min(from+uint64(max)-1, uint64(e.height))
+	fork := l.headers.fork(e)
+	entries := make(path, to-from+1)
+	for ; e != fork; e = e.parent {
+		if h := uint64(e.height); from <= h && h <= to {
+			entries[h-from] = e
+		}
+	}
+	for h := from; h <= min(to, uint64(fork.height)); h++ {
+		entries[h-from] = l.headers[h]
+	}
+	return l.read(entries)
+}
+
+// read reads the headers of some entries.
+func (l *Ledger) read(entries path) (out []chain.Header, err error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	out = make([]chain.Header, len(entries))
+	err = l.db.View(func(txn *badger.Txn) error {
+		for i, e := range entries {
+			s, err := l.mustState(txn, e)
+			if err != nil {
+				return err
+			}
+			out[i] = s.Header
+		}
+		return nil
+	})
+	return out, err
 }
 
 // Want is a body worth fetching.

@@ -134,6 +134,35 @@ func TestLocatorAndHeadersAfter(t *testing.T) {
 			t.Errorf("after %v: %d headers (%v)", c.locator, len(hs), err)
 		}
 	}
+	for _, c := range []struct {
+		of     string
+		from   uint64
+		max    int
+		first  string
+		n      int
+		second string // the header after that
+	}{
+		{"a500", 1, 2000, "a1", 500, "a2"},
+		{"a500", 301, 7, "a301", 7, "a302"},
+		{"b100", 299, 10, "a299", 10, "a300"}, // a branch that isn't the best: its own headers
+		{"b100", 300, 2, "a300", 2, "b1"},
+		{"b100", 301, 2, "b1", 2, "b2"},
+		{"b100", 390, 2000, "b90", 11, "b91"},
+		{"a10", 10, 5, "a10", 1, ""},
+		{"a10", 11, 5, "", 0, ""},
+		{"a10", 1 << 40, 5, "", 0, ""},
+		{"?", 1, 5, "", 0, ""},
+		{"a10", 1, 0, "", 0, ""},
+	} {
+		id := chain.BlockID{1}
+		if c.of != "?" {
+			id = s.Get(c.of).ID()
+		}
+		hs, err := s.l.HeadersTo(id, c.from, c.max)
+		if err != nil || len(hs) != c.n || c.n > 0 && hs[0] != s.Get(c.first).Header || c.second != "" && hs[1] != s.Get(c.second).Header {
+			t.Errorf("%d of %s from %d: %d headers (%v)", c.max, c.of, c.from, len(hs), err)
+		}
+	}
 	b, ok, err := s.l.Header(s.Get("b50").ID())
 	if want := s.Get("b50").State; err != nil || !ok || b.ID != want.ID || b.Work != want.Work || b.ParentTime != want.ParentTime || !slices.Equal(b.Peaks, want.Peaks) {
 		t.Fatalf("state of b50: %v", err)

@@ -34,6 +34,7 @@ type Config struct {
 	Prune     int                              // bodies kept, counted from the tip; 0 keeps all, else at least UndoKeep
 	// Checkpoints name the only block that is followed at a height. Nothing of it is stored: it holds while it is given.
 	Checkpoints map[uint64]chain.BlockID
+	MinWork     chain.Work   // a new header of less work is not stored, see WorkFloor
 	History     bool         // keep the account history index, see history.go
 	StateMemory int64        // bytes that accounts and hashes in memory may take; 0 means the constant of that name
 	Log         *slog.Logger // Badger's warnings and errors; nil is silent

@@ -126,6 +126,9 @@ func (n *honest) HeadersAfter(locator []chain.BlockID, max int) (out []chain.Hea
 	return nil
 }
 
+func (n *honest) HeadersTo(id chain.BlockID, from uint64, max int) []chain.Header { return nil }
+func (n *honest) WorkFloor() (floor chain.Work)                                   { return floor }
+
 func (n *honest) Header(id chain.BlockID) (chain.State, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

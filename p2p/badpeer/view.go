@@ -147,6 +147,9 @@ func (v *view) parentOf(fork []chain.State, id chain.BlockID) *chain.State {
 
 // after answers a headers request along the chain that this peer claims: the bad block's, if there is one.
 func (v *view) after(q *wire.HeadersRequest) []chain.Header {
+	if len(q.Locator) == 0 {
+		return nil // a range: honest nodes have those
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	end := uint64(len(v.states))

@@ -86,6 +86,14 @@ func TestLimits(t *testing.T) {
 		q := HeadersRequest{Locator: make([]chain.BlockID, v.ids), Max: v.max}
 		check(t, v.ok, headersRequest, q.Append(nil))
 	}
+	for _, v := range []struct {
+		from uint64
+		max  uint16
+		ok   bool
+	}{{1, 1, true}, {chain.MaxHeight, MaxHeaders, true}, {0, 1, false}, {chain.MaxHeight + 1, 1, false}, {1, 0, false}, {1, MaxHeaders + 1, false}} {
+		q := HeadersRequest{From: v.from, Max: v.max}
+		check(t, v.ok, headersRequest, q.Append(nil))
+	}
 	headers := codecOf(t, "headers answer")
 	check(t, true, headers, AppendHeaders(nil, make([]chain.Header, MaxHeaders)))
 	check(t, false, headers, AppendHeaders(nil, make([]chain.Header, MaxHeaders+1)))

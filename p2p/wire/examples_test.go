@@ -203,6 +203,7 @@ func examples() []example {
 	status, whole, large := exampleStatus(), exampleHeader(159), exampleHeader(159*100)
 	empty := exampleHeader(0)
 	headersRequest := HeadersRequest{Locator: []chain.BlockID{fill[chain.BlockID](0xb1), fill[chain.BlockID](0xb0)}, Max: MaxHeaders}
+	rangeRequest := HeadersRequest{Of: fill[chain.BlockID](0xb1), From: 258, Max: MaxHeaders}
 	bodiesRequest := BodiesRequest{IDs: []chain.BlockID{fill[chain.BlockID](0xb1), fill[chain.BlockID](0xb2)}}
 	blockTxsRequest := BlockTxsRequest{Leaves: []chain.LeafHash{fill[chain.LeafHash](0x1e)}}
 	statuses := []TxStatus{
@@ -223,6 +224,7 @@ func examples() []example {
 		{"block message", "an empty block", AppendBlockMsg(nil, &empty, nil)},
 		{"status", "two ranges of bodies, two transactions in the pool", status.Append(nil)},
 		{"headers request", "up to 2000 headers after the first of two ids", headersRequest.Append(nil)},
+		{"headers request", "a range: up to 2000 headers of a block's chain from height 258 on", rangeRequest.Append(nil)},
 		{"headers answer", "one header", AppendHeaders(nil, []chain.Header{empty})},
 		{"headers answer", "none", nil},
 		{"bodies request", "two bodies", bodiesRequest.Append(nil)},
