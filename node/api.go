@@ -34,7 +34,7 @@ func newAPI(n *Node) (*api, error) {
 		NodeStatus: a.nodeStatus, ChainHead: a.chainHead, ChainBlock: a.chainBlock, ChainBlocks: a.chainBlocks,
 		ChainGenesis: a.chainGenesis, TxSubmit: a.txSubmit, TxStatus: a.txStatus, AccountGet: a.accountGet, AccountHistory: a.accountHistory,
 		StateSnapshots: a.stateSnapshots, StateRange: a.stateRange,
-		MempoolStats: a.mempoolStats, MempoolList: a.mempoolList, PeerList: a.peerList, PeerBans: a.peerBans,
+		MempoolStats: a.mempoolStats, MempoolList: a.mempoolList, PeerList: a.peerList, PeerBans: a.peerBans, PeerBook: a.peerBook,
 		Events: n.events.since, AdminGate: a.adminGate, AdminConnect: a.adminConnect, AdminStop: a.adminStop,
 	}.Table()
 	if err == nil {
@@ -69,6 +69,10 @@ func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) 
 	}
 	s.History = n.historyStatus()
 	s.Pruned = n.ledger.Pruned()
+	if n.cfg.Discover {
+		d := n.discovery()
+		s.Discovery = &d
+	}
 	for _, p := range n.net.Peers() {
 		if p.Outbound {
 			s.Peers.Out++
@@ -137,7 +141,7 @@ func (n *Node) stale() time.Duration { return 30 * time.Duration(n.g.Spacing) * 
 func (a *api) health() rpc.Health {
 	n := a.n
 	tip, best := n.ledger.Tip(), n.ledger.BestHeader()
-	peers := len(n.net.Peers())
+	peers := n.nodes()
 	behind := uint64(0)
 	if best.Header.Height > tip.Header.Height {
 		behind = best.Header.Height - tip.Header.Height

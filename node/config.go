@@ -25,6 +25,8 @@ type Config struct {
 	MineRate  float64       // hashes a second; 0 is as fast as one core goes
 	Miner     chain.Account // who is paid
 	TestNet   bool          // small caches, quick gossip timers, private addresses trusted: many nodes on one machine
+	Discover  bool          // find peers beyond Bootstrap
+	MDNS      bool          // on the local network too
 	Prune     int           // bodies kept, counted from the tip, at least 4,096; 0 keeps all
 	History   bool          // keep the account history index
 	// Checkpoints name the only block that is followed at a height.

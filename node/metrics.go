@@ -71,6 +71,9 @@ func newMetrics(n *Node) *metrics {
 	gauge("quipu_mempool_bytes", "Bytes of pending and gapped transactions.", func() float64 { s := n.pool.Stats(); return float64(s.Bytes + s.GappedBytes) })
 	gauge("quipu_tx_batches_waiting", "Lists of transactions from gossip and API that wait to be checked.", func() float64 { return float64(n.together.calls()) })
 	gauge("quipu_peers", "Connected peers.", func() float64 { return float64(len(n.net.Peers())) })
+	gauge("quipu_peers_outbound_slots", "Outbound peers chosen from the address book.", func() float64 { return float64(n.net.BookInfo().Slots) })
+	gauge("quipu_addresses_new", "Addresses in the book that haven't answered yet.", func() float64 { return float64(n.net.BookInfo().New) })
+	gauge("quipu_addresses_tried", "Addresses in the book that have answered.", func() float64 { return float64(n.net.BookInfo().Tried) })
 	m.registry.MustRegister(counts{n})
 	return m
 }

@@ -80,6 +80,7 @@ func New(cfg Config) (n *Node, err error) {
 	netCfg := p2p.Config{
 		Identity: identity, Listen: cfg.Listen, Bootstrap: cfg.Bootstrap, TestNet: cfg.TestNet, Log: cfg.Log,
 		MaxUpload: cfg.MaxUpload,
+		Discover:  cfg.Discover, MDNS: cfg.MDNS, BookFile: cfg.path("peers.book"),
 	}
 	if n.host == nil {
 		if n.host, err = p2p.NewHost(netCfg); err != nil {

@@ -102,6 +102,7 @@ type PeerInfo struct {
 	Addr       string
 	Outbound   bool
 	Static     bool
+	Bootnode   bool // finds peers and does nothing else
 	Since      time.Time
 	Version    string // user agent
 	BestHeight uint64 // what it says of itself; 0 before the first status

@@ -236,7 +236,7 @@ func (s *Service) Peers() []PeerInfo {
 	s.mu.Unlock()
 	for i := range out {
 		p, _ := peer.Decode(out[i].ID)
-		out[i].Addr = s.addrOf(p)
+		out[i].Addr, out[i].Bootnode = s.addrOf(p), !out[i].HasStatus && s.isBootnode(p)
 		if cs := s.host.Network().ConnsToPeer(p); len(cs) > 0 {
 			out[i].Outbound = cs[0].Stat().Direction == network.DirOutbound
 		}

@@ -26,6 +26,7 @@ type API struct {
 	MempoolList  func(context.Context, MempoolListParams) (MempoolList, error)
 	PeerList     func(context.Context, NoParams) (PeerList, error)
 	PeerBans     func(context.Context, NoParams) (PeerBans, error)
+	PeerBook     func(context.Context, PeerBookParams) (PeerBook, error)
 	Events       EventSource
 	AdminGate    func(context.Context, AdminGateParams) (AdminGate, error)
 	AdminConnect func(context.Context, AdminConnectParams) (AdminConnect, error)
@@ -62,6 +63,7 @@ func (a API) Table() ([]Entry, error) {
 		Method("mempool_list", "Waiting transactions in the order a miner takes them.", false, a.MempoolList),
 		Method("peer_list", "Connected peers.", false, a.PeerList),
 		Method("peer_bans", "Peers this node refuses, with the reason and until when.", false, a.PeerBans),
+		Method("peer_book", "Addresses this node knows, those that have answered it first.", false, a.PeerBook),
 		Method("events_since", "What happened after a sequence number; /events streams the same.", false, a.eventsSince),
 		Method("admin_gate", "Refuse exactly these peers and no others: a partition made by hand.", true, a.AdminGate),
 		Method("admin_connect", "Connect to a peer now.", true, a.AdminConnect),

@@ -80,6 +80,10 @@ func (c *Client) PeerBans(ctx context.Context) (PeerBans, error) {
 	return call[PeerBans](ctx, c, "peer_bans", nil)
 }
 
+func (c *Client) PeerBook(ctx context.Context, max int) (PeerBook, error) {
+	return call[PeerBook](ctx, c, "peer_book", PeerBookParams{Max: max})
+}
+
 func (c *Client) EventsSince(ctx context.Context, seq uint64, max int) (EventsSince, error) {
 	return call[EventsSince](ctx, c, "events_since", EventsSinceParams{Seq: seq, Max: max})
 }

@@ -101,6 +101,10 @@ func TestEveryMethod(t *testing.T) {
 		same("peer_bans", got, err, PeerBans{Bans: List[Ban]{testBan}})
 	}
 	{
+		got, err := c.PeerBook(ctx, 7)
+		same("peer_book", got, err, PeerBook{Discovery: Discovery{New: 7}, Known: List[KnownPeer]{testKnown}})
+	}
+	{
 		got, err := c.EventsSince(ctx, 2, 2)
 		same("events_since", got, err, EventsSince{Events: f.ring[2:4], Next: 4})
 	}

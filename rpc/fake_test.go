@@ -62,6 +62,7 @@ var (
 	testRef    = BlockRef{Height: 7, ID: testID, TimeMS: 1 << 52}
 	testStatus = NodeStatus{Version: "0.1.0", Started: testTime, Tip: testRef, Supply: Supply{Issued: 1<<63 - 1}, Health: List[Check]{{Name: "peers", OK: true}}, Listen: List[string]{}}
 	testPeer   = Peer{ID: "12D3", Direction: "in", Score: -1.5, Tip: &testID, Connected: testTime, LastSeen: testTime}
+	testKnown  = KnownPeer{ID: "12D3", Addr: "/ip4/203.0.113.7/tcp/4820", Group: "203.0.0.0/16", Source: "hand", Seen: testTime, LastGood: &testTime}
 	testBan    = Ban{ID: "12D3", Reason: "bad-signature", Since: testTime, Until: testTime}
 )
 
@@ -121,7 +122,10 @@ func (f *fakeNode) api() API {
 		},
 		PeerList: func(context.Context, NoParams) (PeerList, error) { return PeerList{Peers: List[Peer]{testPeer}}, nil },
 		PeerBans: func(context.Context, NoParams) (PeerBans, error) { return PeerBans{Bans: List[Ban]{testBan}}, nil },
-		Events:   f.events,
+		PeerBook: func(_ context.Context, p PeerBookParams) (PeerBook, error) {
+			return PeerBook{Discovery: Discovery{New: p.Max}, Known: List[KnownPeer]{testKnown}}, nil
+		},
+		Events: f.events,
 		AdminGate: func(_ context.Context, p AdminGateParams) (AdminGate, error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()

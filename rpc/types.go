@@ -82,6 +82,7 @@ type NodeStatus struct {
 	BestHeader BlockRef     `json:"best_header"` // most work among headers not known invalid
 	Sync       SyncStatus   `json:"sync"`
 	Peers      PeerCount    `json:"peers"`
+	Discovery  *Discovery   `json:"discovery,omitempty"` // absent: off
 	Bans       int          `json:"bans"`
 	Mempool    MempoolStats `json:"mempool"`
 	Mining     Mining       `json:"mining"`
@@ -104,6 +105,15 @@ type SyncStatus struct {
 type PeerCount struct {
 	In  int `json:"in"`
 	Out int `json:"out"`
+}
+
+// Discovery counts the addresses a node knows, and the outbound peers it chose among them.
+type Discovery struct {
+	New    int `json:"new"`    // told, not answered yet
+	Tried  int `json:"tried"`  // have answered
+	Groups int `json:"groups"` // of addresses: 16 bits of IPv4, 32 of IPv6
+	Slots  int `json:"slots"`  // outbound peers chosen from the book
+	Want   int `json:"want"`   // of these
 }
 
 // Mining says whether this node mines.
@@ -413,6 +423,32 @@ type Peer struct {
 	Bodies    uint64         `json:"bodies"`        // of blocks that it has sent this node on request
 	Connected time.Time      `json:"connected"`
 	LastSeen  time.Time      `json:"last_seen"`
+}
+
+// PeerBookParams asks for up to max (1 to 1000) addresses.
+type PeerBookParams struct {
+	Max int `json:"max"`
+}
+
+func (p PeerBookParams) Validate() error { return within("max", p.Max, MaxList) }
+
+// PeerBook is the result of peer_book.
+type PeerBook struct {
+	Discovery
+	Known List[KnownPeer] `json:"known"`
+}
+
+// KnownPeer is one address of a peer.
+type KnownPeer struct {
+	ID       string     `json:"id"`
+	Addr     string     `json:"addr"`
+	Group    string     `json:"group"`
+	Source   string     `json:"source"` // group of who told it first; "hand", "mdns"
+	Tried    bool       `json:"tried"`  // has answered as a node of this network
+	Fails    int        `json:"fails"`  // in a row
+	Seen     time.Time  `json:"seen"`   // last told, or last answered
+	LastTry  *time.Time `json:"last_try,omitempty"`
+	LastGood *time.Time `json:"last_good,omitempty"`
 }
 
 // PeerBans is the result of peer_bans.

@@ -212,7 +212,7 @@ func TestTyped(t *testing.T) {
 func TestDocuments(t *testing.T) {
 	names := map[string][]string{}
 	for schema, doc := range map[string]any{
-		"quipu.send/v1": sendDoc{}, "quipu.status/v1": statusDoc{}, "quipu.peers/v1": peersDoc{}, "quipu.bans/v1": bansDoc{},
+		"quipu.send/v1": sendDoc{}, "quipu.status/v1": statusDoc{}, "quipu.peers/v1": peersDoc{}, "quipu.bans/v1": bansDoc{}, "quipu.peerbook/v1": bookDoc{}, "quipu.bootnode/v1": bootnodeDoc{},
 		"quipu.chain-head/v1": headDoc{}, "quipu.chain-block/v1": blockDoc{}, "quipu.chain-blocks/v1": blocksDoc{},
 		"quipu.tx-status/v1": txDoc{}, "quipu.chain-verify/v1": verifyDoc{}, "quipu.chain-export/v1": exportDoc{},
 		"quipu.chain-import/v1": importDoc{}, "quipu.chain-info/v1": infoDoc{}, "quipu.bench-chain/v1": benchChainDoc{},

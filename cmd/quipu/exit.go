@@ -188,7 +188,7 @@ func (a *app) typed(line string) string {
 var (
 	askingNode = []string{"quipu send", "quipu status", "quipu tx", "quipu peer", "quipu wallet", "quipu balance", "quipu account",
 		"quipu chain head", "quipu chain block", "quipu chain blocks"}
-	usingDataDir = []string{"quipu node run", "quipu chain verify", "quipu chain export", "quipu chain import", "quipu chain info",
+	usingDataDir = []string{"quipu node run", "quipu bootnode", "quipu chain verify", "quipu chain export", "quipu chain import", "quipu chain info",
 		"quipu chain rollback", "quipu chain reconsider", "quipu chain reindex", "quipu chain compact"}
 	usingTestnet = []string{"quipu testnet"}
 )

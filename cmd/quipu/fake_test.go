@@ -119,6 +119,7 @@ func (f *fakeNode) api() rpc.API {
 		MempoolList:    none[rpc.MempoolListParams, rpc.MempoolList],
 		PeerList:       none[rpc.NoParams, rpc.PeerList],
 		PeerBans:       none[rpc.NoParams, rpc.PeerBans],
+		PeerBook:       none[rpc.PeerBookParams, rpc.PeerBook],
 		Events:         func(uint64) ([]rpc.Event, <-chan struct{}) { return nil, nil },
 		AdminGate:      none[rpc.AdminGateParams, rpc.AdminGate],
 		AdminConnect:   none[rpc.AdminConnectParams, rpc.AdminConnect],

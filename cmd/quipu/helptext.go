@@ -49,6 +49,8 @@ const filesHelp = `Files
   $XDG_DATA_HOME/quipu/<network>/        one node's data (0700); --data-dir or QUIPU_DATA_DIR name another
     chain/                               ledger: headers, bodies, accounts
     node.key                             the node's identity on the network, no money (0600)
+    peers.book                           addresses of other nodes (0600); quipu peer book lists it
+    bootnode/                            identity and addresses of quipu bootnode
     rpc.token                            new at each start (0600)
   $XDG_DATA_HOME/quipu/wallets/NAME.json one wallet, sealed with its passphrase (0600), never overwritten
   $XDG_STATE_HOME/quipu/testnets/NAME/   a test network: nodes, logs, wallets without passphrase

@@ -51,7 +51,7 @@ type running struct {
 	listen, bootstrap, allowHost             []string
 	checkpoints                              []string
 	prune, stateMemory                       int
-	mine, history                            bool
+	mine, history, discover, mdns            bool
 	mineRate                                 float64
 	maxUpload                                string
 }
@@ -64,14 +64,20 @@ func (r *running) command() *cobra.Command {
 			"  quipu node run --mine --miner $(quipu wallet address miner)",
 		Long: "Verifies everything itself and serves what it has verified. It can be killed at any moment and goes on\n" +
 			"from there. Its API listens on this machine only.",
-		RunE: func(c *cobra.Command, _ []string) error { return r.run(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			// A test network's supervisor tells its nodes of one another.
+			r.discover = r.discover && (r.profile != "testnet" || c.Flags().Changed("discover"))
+			return r.run(c.Context())
+		},
 	}
 	f := c.Flags()
 	r.a.addDataDir(c)
 	f.StringVar(&r.genesis, "genesis", "", "genesis `FILE` of the network (default: the open network, built in)")
 	f.StringArrayVar(&r.listen, "listen", nil, "`MULTIADDR` to accept peers on (default TCP and QUIC on port 4820); may be given often")
 	f.StringVar(&r.http, "http", "127.0.0.1:4821", "`ADDRESS` of the API; \"\" starts none")
-	f.StringArrayVar(&r.bootstrap, "bootstrap", nil, "`MULTIADDR` with /p2p/ id of a node to connect to; may be given often")
+	f.StringArrayVar(&r.bootstrap, "bootstrap", nil, "`MULTIADDR` with /p2p/ id of a node or bootnode to begin with; may be given often")
+	f.BoolVar(&r.discover, "discover", true, "find further peers by asking those it knows; off with --profile testnet unless given")
+	f.BoolVar(&r.mdns, "mdns", false, "look for peers on the local network too, by multicast")
 	f.StringArrayVar(&r.allowHost, "allow-host", nil, "further `HOST` name the API answers to; may be given often")
 	f.StringVar(&r.maxUpload, "max-upload", "0", "`RATE` at which peers are answered, all together: 8mbit, 1MiB; 0 doesn't limit")
 	f.IntVar(&r.prune, "prune", 0, "keep the bodies of the last `N` blocks only, at least 4096; 0 keeps all")
@@ -148,6 +154,10 @@ func (r *running) config() (cfg node.Config, err error) {
 	if err := r.checkAddresses(); err != nil {
 		return cfg, err
 	}
+	if r.mdns && !r.discover {
+		return cfg, usageError("leave --discover=false out", "--mdns finds peers, and --discover is off")
+	}
+	cfg.Discover, cfg.MDNS = r.discover, r.mdns
 	cfg.Listen, cfg.HTTP, cfg.AllowHost, cfg.Bootstrap = r.listen, r.http, r.allowHost, r.bootstrap
 	if cfg.MaxUpload, err = parseRate(r.maxUpload); err != nil {
 		return cfg, usageError("add --max-upload 8mbit", "--max-upload %v", err)

@@ -67,7 +67,41 @@ func peerCommand(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	return noun("node", "peer", "Who the node talks to", list, bans)
+	return noun("node", "peer", "Who the node talks to", list, bans, bookCommand(a))
+}
+
+type bookDoc struct {
+	Schema string `json:"schema"`
+	rpc.PeerBook
+}
+
+func bookCommand(a *app) *cobra.Command {
+	max := 50
+	c := &cobra.Command{
+		Use: "book", Short: "Addresses the node knows, those that have answered it first", Args: args(0, 0, ""),
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := a.client().PeerBook(c.Context(), max)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.writeJSON(bookDoc{"quipu.peerbook/v1", r})
+			}
+			a.table("PEER\tANSWERED\tSEEN\tFAILS\tGROUP\tTOLD BY\tADDRESS", len(r.Known), func(i int) []any {
+				k := r.Known[i]
+				answered := "never"
+				if k.LastGood != nil {
+					answered = since(*k.LastGood)
+				}
+				return []any{shortID(clean(k.ID)), answered, since(k.Seen), k.Fails, clean(k.Group), clean(k.Source), clean(k.Addr)}
+			})
+			a.say("%d addresses in %d groups, %d of them have answered; %d of %d outbound peers chosen from them",
+				r.New+r.Tried, r.Groups, r.Tried, r.Slots, r.Want)
+			return nil
+		},
+	}
+	c.Flags().IntVar(&max, "max", max, "`N` entries at most, up to 1000")
+	return c
 }
 
 // table prints aligned columns on out: a heading and n rows; nothing if there is none.

@@ -56,6 +56,9 @@ func statusScreen(s *rpc.NodeStatus, source string) string {
 	row("height", "%d  %s  %s old", s.Tip.Height, s.Tip.ID, ago(time.Duration(s.TipAgeMS)*time.Millisecond))
 	row("sync", "%s", syncLine(s))
 	row("peers", "%d in, %d out%s", s.Peers.In, s.Peers.Out, plural(s.Bans, ", %d banned", ", %d banned"))
+	if d := s.Discovery; d != nil {
+		row("known", "%d addresses in %d groups, %d of them have answered; %d of %d outbound peers chosen from them", d.New+d.Tried, d.Groups, d.Tried, d.Slots, d.Want)
+	}
 	row("pool", "%d ready, %d waiting for earlier ones, %d of %d kB", s.Mempool.Txs, s.Mempool.Queued, s.Mempool.Bytes/1000, s.Mempool.MaxBytes/1000)
 	row("mining", "%s", miningLine(&s.Mining))
 	row("supply", "%s of at most %s QPU, %s burned", wallet.FormatAmount(uint64(s.Supply.Genesis+s.Supply.Issued-s.Supply.Burned)),
