@@ -194,7 +194,7 @@ func TestPruneAndCheckpointFlags(t *testing.T) {
 	} {
 		cli(t, append([]string{"node", "run", "--data-dir", dir}, c.flags...)...).want(t, exitUsage, c.says)
 	}
-	r := running{a: &app{dataDir: dir}, prune: 4096, checkpoints: []string{"7:" + id, "7:" + id, "9:" + id}, logFormat: "text", stateMemory: 256}
+	r := running{a: &app{dataDir: dir}, prune: 4096, checkpoints: []string{"7:" + id, "7:" + id, "9:" + id}, logFormat: "text", stateMemory: 256, maxUpload: "0"}
 	cfg, err := r.config()
 	if err != nil || cfg.Prune != 4096 || len(cfg.Checkpoints) != 2 || cfg.Checkpoints[9].String() != id {
 		t.Fatalf("%+v %v", cfg, err)
