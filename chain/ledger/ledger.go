@@ -206,6 +206,32 @@ func (l *Ledger) Prove(a chain.Account) (tip chain.State, p statetree.Proof, lea
 	return l.tip, p, leaf, present, nil
 }
 
+// ProveBlock proves that a block is an ancestor of an anchor, or the anchor itself; false unless both are on BestHeader's
+// chain in that order. It takes two reads a hash.
+func (l *Ledger) ProveBlock(anchor, id chain.BlockID) (p chain.BlockProof, ok bool, err error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if err := l.usable(); err != nil {
+		return p, false, err
+	}
+	a, e := l.index.byID[anchor], l.index.byID[id]
+	if a == nil || e == nil || !l.headers.has(a) || !l.headers.has(e) || e.height > a.height {
+		return p, false, nil
+	}
+	err = l.db.View(func(txn *badger.Txn) error {
+		s, err := l.mustState(txn, e)
+		if p.Header = s.Header; err != nil || e == a {
+			return err
+		}
+		p.Work = s.Work
+		p.Path, err = chain.HistoryPath(uint64(e.height), uint64(a.height), func(height uint64) (chain.State, error) {
+			return l.mustState(txn, l.headers[height])
+		})
+		return err
+	})
+	return p, err == nil, err
+}
+
 // BlockInfo is what is known about a block.
 type BlockInfo struct {
 	Height    uint64

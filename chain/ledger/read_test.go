@@ -207,6 +207,37 @@ func TestPreviewAndProve(t *testing.T) {
 	}
 }
 
+// TestProveBlock: each block of the best header's chain under each that follows it, bodies or not, and nothing else.
+func TestProveBlock(t *testing.T) {
+	s := newScene(t, nil)
+	s.add(s.chain("genesis", "a", 9)...)
+	s.add(s.chain("a5", "b", 3)...)
+	s.SetTip("a9").Chain("c", 4, nil)
+	s.headers("c1", "c2", "c3", "c4")
+	path := []string{"genesis", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "c1", "c2", "c3", "c4"}
+	for i, anchor := range path {
+		for j, name := range path {
+			p, ok, err := s.l.ProveBlock(s.Get(anchor).ID(), s.Get(name).ID())
+			if err != nil || ok != (j <= i) {
+				t.Fatalf("%s under %s: %v %v", name, anchor, ok, err)
+			}
+			if !ok {
+				continue
+			}
+			if err := p.Verify(&s.Get(anchor).Header); err != nil || p.Header != s.Get(name).Header || j < i && p.Work != s.Get(name).State.Work {
+				t.Errorf("%s under %s: %v", name, anchor, err)
+			}
+		}
+	}
+	for _, c := range [][2]chain.BlockID{
+		{s.Get("b3").ID(), s.Get("a5").ID()}, {s.Get("c4").ID(), s.Get("b1").ID()}, {{1}, s.Get("a1").ID()}, {s.Get("a1").ID(), {1}},
+	} {
+		if _, ok, err := s.l.ProveBlock(c[0], c[1]); ok || err != nil {
+			t.Errorf("%s under %s: %v %v", c[1], c[0], ok, err)
+		}
+	}
+}
+
 func TestFindTxInALargeBody(t *testing.T) {
 	s := &scene{t: t, alice: chaintest.NewKey("alice"), names: map[chain.BlockID]string{}}
 	g := chaintest.Genesis(func(g *chain.Genesis) { g.BodyLimit = 1 << 21 }, s.alice)
