@@ -52,6 +52,10 @@ type Backend interface {
 	PoolTxs(leaves []chain.LeafHash) [][]byte
 	HasTx(leaf chain.LeafHash) bool // in the pool, in a recent block, or known to be bad: not worth fetching
 	TxStatus(ids []chain.TxID) []wire.TxStatus
+	// AccountProof is about the validated tip, TxProof about a block of the validated chain; both blocks are the anchor or
+	// below it. Without wire.ProofFollows there is none.
+	AccountProof(anchor chain.BlockID, a chain.Account) (chain.AccountProof, wire.ProofCode)
+	TxProof(anchor chain.BlockID, id chain.TxID) (chain.TxProof, wire.ProofCode)
 
 	Observe(Event)
 }

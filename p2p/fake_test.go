@@ -425,6 +425,44 @@ func (f *fake) TxStatus(ids []chain.TxID) []wire.TxStatus {
 	return out
 }
 
+// AccountProof: a fake has no accounts.
+func (f *fake) AccountProof(chain.BlockID, chain.Account) (p chain.AccountProof, code wire.ProofCode) {
+	return p, wire.ProofElsewhere
+}
+
+func (f *fake) TxProof(anchor chain.BlockID, id chain.TxID) (p chain.TxProof, code wire.ProofCode) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.states[anchor].Header.Height == 0 {
+		return p, wire.ProofElsewhere
+	}
+	path := f.path(anchor)
+	for _, s := range path {
+		raws, _ := chain.SplitBody(f.bodies[s.ID])
+		leaves := make([]chain.LeafHash, len(raws))
+		for i, raw := range raws {
+			leaves[i] = chain.LeafOf(raw)
+		}
+		for i, raw := range raws {
+			if chain.TxIDOf(f.g.NetworkID(), raw) != id {
+				continue
+			}
+			p = chain.TxProof{Block: chain.BlockProof{Header: s.Header}, Raw: raw, Index: uint32(i), Path: chain.TxPath(leaves, i)}
+			if s.ID != anchor {
+				p.Block.Work = s.Work
+				p.Block.Path, _ = chain.HistoryPath(s.Header.Height, uint64(len(path)), func(h uint64) (chain.State, error) {
+					if h == 0 {
+						return f.g.State(), nil
+					}
+					return path[h-1], nil
+				})
+			}
+			return p, wire.ProofFollows
+		}
+	}
+	return p, wire.ProofMissing
+}
+
 func (f *fake) Observe(e Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -23,6 +23,7 @@ func (s *Service) handlers() map[string]handler {
 		wire.NameBodies:   s.serveBodies,
 		wire.NameBlockTxs: s.serveBlockTxs,
 		wire.NameTxStatus: s.serveTxStatus,
+		wire.NameProof:    s.serveProof,
 		wire.NamePool:     s.servePool,
 	}
 	if s.find != nil {

@@ -165,7 +165,13 @@ func (n *honest) PoolPart(wire.Prefix, bool) []chain.LeafHash { return nil }
 func (n *honest) PoolTxs([]chain.LeafHash) [][]byte           { return nil }
 func (n *honest) HasTx(chain.LeafHash) bool                   { return false }
 func (n *honest) TxStatus(ids []chain.TxID) []wire.TxStatus   { return make([]wire.TxStatus, len(ids)) }
-func (n *honest) Observe(p2p.Event)                           {}
+func (n *honest) AccountProof(chain.BlockID, chain.Account) (p chain.AccountProof, code wire.ProofCode) {
+	return p, wire.ProofMissing
+}
+func (n *honest) TxProof(chain.BlockID, chain.TxID) (p chain.TxProof, code wire.ProofCode) {
+	return p, wire.ProofMissing
+}
+func (n *honest) Observe(p2p.Event) {}
 
 // TestHonestNodesBan: over real sockets, every honest node judges the liar for itself and bans it for what it did, and
 // the honest nodes keep each other. The liar is told of all of them and ends up alone.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"quipu/chain"
+	"quipu/chain/statetree"
 )
 
 var update = flag.Bool("update", false, "write testdata/messages.json anew")
@@ -130,6 +131,27 @@ var codecs = []codec{
 		}
 		return AppendPool(nil, code, raws), nil
 	}},
+	{"proof request", func(b []byte) ([]byte, error) {
+		q, err := DecodeProofRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return q.Append(nil), nil
+	}},
+	{"account proof", func(b []byte) ([]byte, error) {
+		code, p, err := DecodeAccountProof(b)
+		if err != nil {
+			return nil, err
+		}
+		return AppendAccountProof(nil, code, &p), nil
+	}},
+	{"tx proof", func(b []byte) ([]byte, error) {
+		code, p, err := DecodeTxProof(b)
+		if err != nil {
+			return nil, err
+		}
+		return AppendTxProof(nil, code, &p), nil
+	}},
 	{"frame", func(b []byte) ([]byte, error) {
 		r := bytes.NewReader(b)
 		payload, err := ReadFrame(r, MaxAnswer)
@@ -199,6 +221,19 @@ func examplePeer() PeerAddrs {
 	}}
 }
 
+func exampleBlockProof(bodySize uint32) chain.BlockProof {
+	return chain.BlockProof{Header: exampleHeader(bodySize), Work: chain.Work{0x1fe00}, Path: []chain.Hash{fill[chain.Hash](0xc1), fill[chain.Hash](0xc2)}}
+}
+
+func exampleAccountProof() chain.AccountProof {
+	return chain.AccountProof{Block: exampleBlockProof(0), Exists: true, State: chain.AccountState{Balance: 100_000_000, Nonce: 7},
+		Proof: statetree.Proof{Siblings: []statetree.Hash{fill[statetree.Hash](0x91), fill[statetree.Hash](0x92)}}}
+}
+
+func exampleTxProof() chain.TxProof {
+	return chain.TxProof{Block: exampleBlockProof(318), Raw: exampleTx(), Index: 1, Path: []chain.Hash{fill[chain.Hash](0x93)}}
+}
+
 func examples() []example {
 	status, whole, large := exampleStatus(), exampleHeader(159), exampleHeader(159*100)
 	empty := exampleHeader(0)
@@ -206,6 +241,8 @@ func examples() []example {
 	rangeRequest := HeadersRequest{Of: fill[chain.BlockID](0xb1), From: 258, Max: MaxHeaders}
 	bodiesRequest := BodiesRequest{IDs: []chain.BlockID{fill[chain.BlockID](0xb1), fill[chain.BlockID](0xb2)}}
 	blockTxsRequest := BlockTxsRequest{Leaves: []chain.LeafHash{fill[chain.LeafHash](0x1e)}}
+	accountRequest := ProofRequest{Kind: ProofAccount, Anchor: fill[chain.BlockID](0xb1), Subject: fill[chain.Account](0x70)}
+	account, proved := exampleAccountProof(), exampleTxProof()
 	statuses := []TxStatus{
 		{State: TxUnknown},
 		{State: TxVerified, Took: 60},
@@ -241,6 +278,11 @@ func examples() []example {
 		{"pool request", "two leaves in the filter, of accounts from e0 to ff", poolRequest.Append(nil)},
 		{"pool answer", "one transaction, which is all", AppendPool(nil, PoolAll, [][]byte{exampleTx()})},
 		{"pool answer", "another tip", AppendPool(nil, PoolElsewhere, nil)},
+		{"proof request", "an account under a block", accountRequest.Append(nil)},
+		{"account proof", "a balance and a nonce", AppendAccountProof(nil, ProofFollows, &account)},
+		{"tx proof", "the second of two transactions", AppendTxProof(nil, ProofFollows, &proved)},
+		{"tx proof", "no such transaction", AppendTxProof(nil, ProofMissing, nil)},
+		{"account proof", "not under that block", AppendAccountProof(nil, ProofElsewhere, nil)},
 		{"frame", "the payload 0a0b0c", AppendFrame(nil, []byte{10, 11, 12})},
 	}
 	out := make([]example, len(list))

@@ -61,4 +61,7 @@ func FuzzPeersRequest(f *testing.F)    { fuzz(f, "peers request") }
 func FuzzPeers(f *testing.F)           { fuzz(f, "peers answer") }
 func FuzzPoolRequest(f *testing.F)     { fuzz(f, "pool request") }
 func FuzzPool(f *testing.F)            { fuzz(f, "pool answer") }
+func FuzzProofRequest(f *testing.F)    { fuzz(f, "proof request") }
+func FuzzAccountProof(f *testing.F)    { fuzz(f, "account proof") }
+func FuzzTxProof(f *testing.F)         { fuzz(f, "tx proof") }
 func FuzzFrame(f *testing.F)           { fuzz(f, "frame") }

@@ -2,7 +2,7 @@ package wire
 
 import "quipu/chain"
 
-// Names of the stream protocols and topics. "compact", "state" and "proof" are kept for later.
+// Names of the stream protocols and topics. "compact" and "state" are kept for later.
 const (
 	NameStatus   = "status"
 	NameHeaders  = "headers"
@@ -10,6 +10,7 @@ const (
 	NameBlockTxs = "blocktxs"
 	NameTxStatus = "txstatus"
 	NamePeers    = "peers"
+	NameProof    = "proof"
 	NamePool     = "pool"
 
 	TopicTxs    = "txs"

@@ -1,0 +1,43 @@
+package p2p
+
+import (
+	"context"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"quipu/chain"
+	"quipu/p2p/wire"
+)
+
+// serveProof answers what a light client asks. A proof of a transaction is made of its block's whole body, so it takes of
+// memory and of the peer's share of bytes what sending that body would take.
+func (s *Service) serveProof(ctx context.Context, r *remote, st network.Stream) error {
+	b, err := s.request(r, st, wire.MaxProofRequest)
+	if err != nil {
+		return err
+	}
+	q, err := wire.DecodeProofRequest(b)
+	if err != nil {
+		return err
+	}
+	if q.Kind == wire.ProofAccount {
+		return s.answer(ctx, r, st, wire.MaxProofAnswer, func() []byte {
+			p, code := s.b.AccountProof(q.Anchor, q.Subject)
+			return wire.AppendAccountProof(nil, code, &p)
+		})
+	}
+	limit := int(s.b.Genesis().BodyLimit)
+	taken, err := s.hold(ctx, r, limit+limit/2) // and its leaves
+	if err != nil {
+		return err
+	}
+	p, code := s.b.TxProof(q.Anchor, chain.TxID(q.Subject))
+	b = wire.AppendTxProof(nil, code, &p)
+	size := int(p.Block.Header.BodySize)
+	p = chain.TxProof{} // it holds the body
+	taken.release()
+	if err := s.paced(ctx, r, st, size); err != nil {
+		return err
+	}
+	return s.answer(ctx, r, st, len(b), func() []byte { return b })
+}
