@@ -21,6 +21,7 @@ type Config struct {
 	AllowHost []string       // further Host headers the API answers to
 	Bootstrap []string       // multiaddrs with /p2p/ id, dialled at start and kept
 	MaxUpload int64          // bytes a second of all answers to peers together; 0 doesn't limit
+	Network   Network        // how the node meets its peers, beyond that
 	Mine      bool
 	MineRate  float64       // hashes a second; 0 is as fast as one core goes
 	Miner     chain.Account // who is paid
@@ -44,6 +45,17 @@ type Config struct {
 	snapshotTime time.Duration // tests: most time that one takes; 0 is the constant of that name
 }
 
+// Network is what few operators need to say about the network edge. See p2p.Config.
+type Network struct {
+	MaxPeers      int            // 0 is 64
+	AllowPeers    []string       // peer ids: the only ones that may connect, in or out; nil allows all
+	Key           p2p.NetworkKey // who doesn't have it can't connect; TCP only
+	External      []string       // multiaddrs announced besides those listened on
+	NAT           bool           // behind a NAT: port mapping, AutoNAT, relays, hole punching
+	Relay         bool           // others can reach this node: it relays for those behind a NAT
+	SharedAddress bool           // many peers come from one address
+}
+
 // ErrNoMiner refuses to mine for nobody.
 var ErrNoMiner = errors.New("mining needs an account to pay")
 
@@ -59,7 +71,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("node: mine rate %g is negative", c.MineRate)
 	}
 	if c.Listen == nil {
-		c.Listen = []string{"/ip4/0.0.0.0/tcp/4820", "/ip4/0.0.0.0/udp/4820/quic-v1"}
+		c.Listen = []string{"/ip4/0.0.0.0/tcp/4820"}
+		if !c.Network.Key.Set() {
+			c.Listen = append(c.Listen, "/ip4/0.0.0.0/udp/4820/quic-v1")
+		}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -73,7 +88,20 @@ func (c *Config) Validate() error {
 	if c.MemTable == 0 && !c.TestNet {
 		c.MemTable = max(ledger.NodeMemTable, ledger.MinMemTable(c.Genesis)) // a test network takes the least the ledger works with
 	}
-	return nil
+	net := c.network()
+	_, err := net.Checked()
+	return err
+}
+
+// network is all that p2p is told, but for the identity.
+func (c *Config) network() p2p.Config {
+	n := c.Network
+	return p2p.Config{
+		Listen: c.Listen, Bootstrap: c.Bootstrap, TestNet: c.TestNet, Log: c.Log, MaxUpload: c.MaxUpload,
+		Discover: c.Discover, MDNS: c.MDNS, BookFile: c.path("peers.book"),
+		MaxPeers: n.MaxPeers, AllowPeers: n.AllowPeers, NetworkKey: n.Key, External: n.External,
+		NAT: n.NAT, PortMap: n.NAT, Relay: n.Relay, SharedAddress: n.SharedAddress,
+	}
 }
 
 // minWork is work that a network is known to have, by its id: a node that starts from nothing stores no header of a chain

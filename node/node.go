@@ -77,11 +77,8 @@ func New(cfg Config) (n *Node, err error) {
 		return nil, err
 	}
 	n.host = cfg.Host
-	netCfg := p2p.Config{
-		Identity: identity, Listen: cfg.Listen, Bootstrap: cfg.Bootstrap, TestNet: cfg.TestNet, Log: cfg.Log,
-		MaxUpload: cfg.MaxUpload,
-		Discover:  cfg.Discover, MDNS: cfg.MDNS, BookFile: cfg.path("peers.book"),
-	}
+	netCfg := cfg.network()
+	netCfg.Identity = identity
 	if n.host == nil {
 		if n.host, err = p2p.NewHost(netCfg); err != nil {
 			return nil, err
@@ -98,6 +95,9 @@ func New(cfg Config) (n *Node, err error) {
 	}
 	return n, nil
 }
+
+// AllowPeers makes these peer ids the only ones that may connect, in or out; nil allows all again.
+func (n *Node) AllowPeers(ids []string) error { return n.net.Allow(ids) }
 
 // Offline is a node without network and API: what a file is imported with while no node runs. Of its methods
 // ImportStream, IndexHistory, Tip and Close may be called.

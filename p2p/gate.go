@@ -8,10 +8,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// gate says which peers may not connect: those blocked by hand (a partition), and those refused until a time. It is
-// the host's connection gater; on a host without one, Service closes what the gate denies.
+// gate says which peers may not connect: all but the allowed ones in a private network, those blocked by hand (a
+// partition), and those refused until a time. It is the host's connection gater; on a host without one, Service closes
+// what the gate denies.
 type gate struct {
 	mu      sync.Mutex
+	allowed map[peer.ID]struct{} // nil allows all
 	blocked map[peer.ID]struct{}
 	refused map[peer.ID]refusal // at most maxBans
 }
@@ -30,7 +32,7 @@ func newGate() *gate {
 func (g *gate) denied(p peer.ID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, ok := g.blocked[p]; ok {
+	if _, ok := g.blocked[p]; ok || !g.lists(p) {
 		return true
 	}
 	r, ok := g.refused[p]
@@ -39,6 +41,24 @@ func (g *gate) denied(p peer.ID) bool {
 		ok = false
 	}
 	return ok
+}
+
+// lists reports whether a peer is among the allowed ones. The caller holds mu.
+func (g *gate) lists(p peer.ID) bool {
+	_, ok := g.allowed[p]
+	return ok || g.allowed == nil
+}
+
+func (g *gate) allows(p peer.ID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lists(p)
+}
+
+func (g *gate) allow(peers map[peer.ID]struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.allowed = peers
 }
 
 func (g *gate) block(peers []peer.ID) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,11 +14,13 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/sync/semaphore"
 
 	"quipu/chain"
+	"quipu/p2p/wire"
 )
 
 // Config is what a node says about its network edge. The zero value of each field has a default that works, but
@@ -36,12 +39,23 @@ type Config struct {
 	Discover bool   // find peers beyond Static and Bootstrap; bootstrap peers are then redialled only while peers are few
 	BookFile string // of the address book; "" keeps it in memory
 	MDNS     bool   // look for peers on the local network too
+
+	AllowPeers    []string   // peer ids: the only ones that may connect, in or out; nil allows all
+	NetworkKey    NetworkKey // who doesn't have it can't connect; TCP only
+	External      []string   // multiaddrs without peer id, announced besides those listened on
+	NAT           bool       // behind a NAT: find out whether others can reach us, be reached through relays, punch holes
+	PortMap       bool       // with NAT: ask the router for a port, by UPnP or NAT-PMP
+	Relay         bool       // others can reach this node: it relays for those behind a NAT, and tells them whether they are
+	SharedAddress bool       // many peers come from one address: no tighter limit for them than for all
+
+	quic any // tests: constructor of the QUIC transport, which AutoNAT's dialer uses too
 }
 
 // Limits of what a person or a config file may ask for.
 const (
 	maxTargets  = 256
 	maxMaxPeers = 1024
+	maxExternal = 8
 )
 
 // Validate reports the first field that makes no sense, naming the value.
@@ -51,10 +65,15 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) filled() (Config, error) {
-	out := *c
-	if out.Identity.key == nil {
-		return out, errors.New("p2p: no identity")
+	if c.Identity.key == nil {
+		return *c, errors.New("p2p: no identity")
 	}
+	return c.Checked()
+}
+
+// Checked fills in defaults, and reports the first field that makes no sense; a missing identity is none of them.
+func (c *Config) Checked() (Config, error) {
+	out := *c
 	for _, a := range out.Listen {
 		if _, err := ma.NewMultiaddr(a); err != nil {
 			return out, fmt.Errorf("listen address %q: %w", a, err)
@@ -63,10 +82,21 @@ func (c *Config) filled() (Config, error) {
 	if len(out.Static)+len(out.Bootstrap) > maxTargets {
 		return out, fmt.Errorf("%d static and bootstrap peers, at most %d", len(out.Static)+len(out.Bootstrap), maxTargets)
 	}
+	allowed, err := peerIDs(out.AllowPeers)
+	if err != nil {
+		return out, err
+	}
 	for _, a := range append(append([]string{}, out.Static...), out.Bootstrap...) {
-		if _, err := peer.AddrInfoFromString(a); err != nil {
+		info, err := peer.AddrInfoFromString(a)
+		if err != nil {
 			return out, fmt.Errorf("peer address %q: want a multiaddr that ends in /p2p/ID: %w", a, err)
 		}
+		if _, ok := allowed[info.ID]; !ok && allowed != nil && info.ID != out.Identity.id {
+			return out, fmt.Errorf("peer address %q: the peer isn't on the list of allowed peers", a)
+		}
+	}
+	if err := out.checkNetwork(); err != nil {
+		return out, err
 	}
 	if out.MaxPeers == 0 {
 		out.MaxPeers = 64
@@ -121,6 +151,7 @@ type Service struct {
 	cfg     Config
 	host    host.Host
 	gate    *gate
+	nat     *natState
 	b       Backend
 	network chain.NetworkID
 	log     *slog.Logger
@@ -160,16 +191,23 @@ func New(cfg Config, h host.Host, b Backend) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		cfg: cfg, host: h, gate: newGate(), b: b, network: b.Genesis().NetworkID(), log: cfg.Log, t: timingOf(cfg.TestNet),
+		cfg: cfg, host: h, gate: newGate(), nat: &natState{}, b: b, network: b.Genesis().NetworkID(), log: cfg.Log, t: timingOf(cfg.TestNet),
 		wakeSync: make(chan struct{}, 1),
 		pooling:  make(chan struct{}, 1),
 		upload:   newUploads(cfg.MaxUpload),
 		memory:   semaphore.NewWeighted(answerMemory), remotes: map[peer.ID]*remote{}, asked: map[chain.LeafHash]time.Time{},
 	}
 	if gh, ok := h.(*gatedHost); ok {
-		s.host, s.gate = gh.Host, gh.gate
+		s.host, s.gate, s.nat = gh.Host, gh.gate, gh.nat
 	}
 	s.ranging.offers = make(chan *headerRun, 1)
+	speaks := protocol.ID(wire.ProtocolID(s.network, wire.NameStatus))
+	s.nat.speaks.Store(&speaks)
+	allowed, err := peerIDs(cfg.AllowPeers)
+	if err != nil {
+		return nil, err
+	}
+	s.gate.allow(allowed)
 	s.gossip.init()
 	s.announced.init()
 	for i, a := range append(append([]string{}, cfg.Static...), cfg.Bootstrap...) {
@@ -216,7 +254,7 @@ func (s *Service) Run(ctx context.Context) error {
 		defer s.find.stop()
 		s.spawn(func() { s.discoverLoop(ctx) })
 	}
-	for _, f := range []func(context.Context){s.dialLoop, s.headerLoop, s.syncLoop, s.batchLoop, s.topicLoop} {
+	for _, f := range []func(context.Context){s.dialLoop, s.headerLoop, s.syncLoop, s.batchLoop, s.topicLoop, s.natLoop} {
 		s.spawn(func() { f(ctx) })
 	}
 	s.reconcile()
@@ -295,7 +333,11 @@ func addrsOf(h host.Host) []string {
 func (s *Service) Bans() []BanInfo { return s.gate.bans() }
 
 // Counters are totals since the start, by name.
-func (s *Service) Counters() map[string]uint64 { return s.stats.all() }
+func (s *Service) Counters() map[string]uint64 {
+	all := s.stats.all()
+	maps.Copy(all, s.nat.all())
+	return all
+}
 
 func (s *Service) count(name string) { s.stats.add(name, 1) }
 

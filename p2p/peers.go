@@ -215,10 +215,24 @@ func (s *Service) seen(p peer.ID) {
 }
 
 func (s *Service) addrOf(p peer.ID) string {
-	if cs := s.host.Network().ConnsToPeer(p); len(cs) > 0 {
-		return cs[0].RemoteMultiaddr().String()
+	if c := s.connTo(p); c != nil {
+		return c.RemoteMultiaddr().String()
 	}
 	return ""
+}
+
+// connTo is a connection to p, nil if there is none. One past the relay that brought it about comes first.
+func (s *Service) connTo(p peer.ID) network.Conn {
+	cs := s.host.Network().ConnsToPeer(p)
+	for _, c := range cs {
+		if !c.Stat().Limited {
+			return c
+		}
+	}
+	if len(cs) == 0 {
+		return nil
+	}
+	return cs[0]
 }
 
 // Peers lists the connected peers by id.
@@ -237,8 +251,8 @@ func (s *Service) Peers() []PeerInfo {
 	for i := range out {
 		p, _ := peer.Decode(out[i].ID)
 		out[i].Addr, out[i].Bootnode = s.addrOf(p), !out[i].HasStatus && s.isBootnode(p)
-		if cs := s.host.Network().ConnsToPeer(p); len(cs) > 0 {
-			out[i].Outbound = cs[0].Stat().Direction == network.DirOutbound
+		if c := s.connTo(p); c != nil {
+			out[i].Outbound = c.Stat().Direction == network.DirOutbound
 		}
 		if v, err := s.host.Peerstore().Get(p, "AgentVersion"); err == nil {
 			if text, ok := v.(string); ok {
@@ -395,6 +409,9 @@ func (s *Service) Connect(ctx context.Context, addr string) error {
 	}
 	if info.ID == s.host.ID() {
 		return fmt.Errorf("peer address %q is this node's own", addr)
+	}
+	if !s.gate.allows(info.ID) {
+		return fmt.Errorf("peer %s isn't on this node's list of allowed peers", info.ID)
 	}
 	s.gate.pardon(info.ID)
 	s.mu.Lock()

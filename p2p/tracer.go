@@ -30,7 +30,9 @@ func (c *counters) add(name string, n uint64) {
 func (c *counters) all() map[string]uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return maps.Clone(c.n)
+	out := make(map[string]uint64, len(c.n))
+	maps.Copy(out, c.n)
+	return out
 }
 
 // tracer counts what pubsub does and, above all, what it drops without a word. It runs in pubsub's event loop.

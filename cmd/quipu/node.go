@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/spf13/cobra"
@@ -54,6 +55,7 @@ type running struct {
 	mine, history, discover, mdns            bool
 	mineRate                                 float64
 	maxUpload                                string
+	edge                                     edge
 }
 
 func (r *running) command() *cobra.Command {
@@ -78,6 +80,7 @@ func (r *running) command() *cobra.Command {
 	f.StringArrayVar(&r.bootstrap, "bootstrap", nil, "`MULTIADDR` with /p2p/ id of a node or bootnode to begin with; may be given often")
 	f.BoolVar(&r.discover, "discover", true, "find further peers by asking those it knows; off with --profile testnet unless given")
 	f.BoolVar(&r.mdns, "mdns", false, "look for peers on the local network too, by multicast")
+	r.edge.flags(f)
 	f.StringArrayVar(&r.allowHost, "allow-host", nil, "further `HOST` name the API answers to; may be given often")
 	f.StringVar(&r.maxUpload, "max-upload", "0", "`RATE` at which peers are answered, all together: 8mbit, 1MiB; 0 doesn't limit")
 	f.IntVar(&r.prune, "prune", 0, "keep the bodies of the last `N` blocks only, at least 4096; 0 keeps all")
@@ -117,7 +120,13 @@ func (r *running) run(ctx context.Context) (err error) {
 	defer context.AfterFunc(ctx, func() {
 		r.a.say("stopping cleanly; Ctrl-C again forces it")
 	})()
-	if err := n.Run(ctx); err != nil {
+	var reading sync.WaitGroup
+	following, end := context.WithCancel(ctx)
+	reading.Go(func() { r.edge.follow(following, r.a, n) })
+	err = n.Run(ctx)
+	end()
+	reading.Wait()
+	if err != nil {
 		return startError(err, cfg.DataDir)
 	}
 	if ctx.Err() != nil {
@@ -182,6 +191,12 @@ func (r *running) config() (cfg node.Config, err error) {
 		cfg.Log = slog.New(slog.NewJSONHandler(r.a.err, nil))
 	default:
 		return cfg, usageError("", "--log-format %q: text or json", r.logFormat)
+	}
+	if cfg.Network, err = r.edge.config(); err != nil {
+		return cfg, err
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, usageError("", "%v", err)
 	}
 	return cfg, nil
 }
