@@ -192,7 +192,7 @@ func (b *Bootnode) serve(st network.Stream) {
 	q, err := wire.ReadFrame(st, wire.MaxPeersRequest)
 	if err == nil {
 		var max int
-		if max, err = wire.DecodePeersRequest(q); err == nil && !b.allow(p) {
+		if max, err = wire.DecodePeersRequest(q); err == nil && !b.allow(p, false) {
 			b.stat.add("peers_refused", 1)
 			err = errAsked
 		}

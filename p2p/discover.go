@@ -37,7 +37,7 @@ const (
 )
 
 // finder is a service's side of discovery: the slots, and when to do what next. The book, rng and slots are guarded by
-// discovery.mu, which is taken after Service.mu or alone; the rest belongs to discoverLoop.
+// discovery.mu, which is taken before Service.mu; the rest belongs to discoverLoop.
 type finder struct {
 	*discovery
 	choose *chooser
@@ -183,6 +183,7 @@ func (s *Service) tendSlots(ctx context.Context, status map[peer.ID]bool, now ti
 	}
 	for _, p := range fresh {
 		s.host.ConnManager().Protect(p, "slot")
+		s.stays(p)
 		s.askPeer(ctx, p)
 	}
 }
@@ -247,7 +248,7 @@ func (s *Service) dialNext(ctx context.Context, now time.Time) bool {
 		}
 	}
 	sl := f.choose.next(now, func(p peer.ID) bool {
-		return p != s.host.ID() && !s.gate.denied(p) && s.host.Network().Connectedness(p) != network.Connected
+		return p != s.host.ID() && !s.gate.denied(p) && !s.isStatic(p) && s.host.Network().Connectedness(p) != network.Connected
 	}, func(g group) bool { return beside[g] })
 	if sl == nil {
 		return false
@@ -276,6 +277,31 @@ func (s *Service) dialSlot(ctx context.Context, sl *slot, info peer.AddrInfo) {
 			sl.group = groupOf(ip)
 		}
 	}
+}
+
+// stays tells of a peer that came as a feeler's and is kept.
+func (s *Service) stays(p peer.ID) {
+	s.mu.Lock()
+	r := s.remotes[p]
+	quiet := r != nil && r.tested
+	if quiet {
+		r.tested = false
+	}
+	s.mu.Unlock()
+	if quiet {
+		s.tellOf(p)
+	}
+}
+
+// feels reports whether a peer is connected only to be tested.
+func (s *Service) feels(p peer.ID) bool {
+	if s.find == nil {
+		return false
+	}
+	s.find.mu.Lock()
+	defer s.find.mu.Unlock()
+	sl := s.find.choose.slots[p]
+	return sl != nil && sl.feeler
 }
 
 // askSomebody asks one of the peers that we dialled whom it knows.
@@ -330,7 +356,7 @@ func (s *Service) servePeers(ctx context.Context, r *remote, st network.Stream) 
 	if err != nil {
 		return err
 	}
-	if !s.find.allow(r.id) {
+	if !s.find.allow(r.id, false) {
 		s.count("peers_refused")
 		return errAsked
 	}

@@ -40,13 +40,21 @@ type discovery struct {
 	mu   sync.Mutex
 	book *addrBook
 	rng  *rand.Rand
-	asks map[peer.ID]*rate.Limiter // of peers that ask us; at most maxAskers
+	asks map[asker]*rate.Limiter // at most maxAskers
+}
+
+// asker is a peer that asks us, over Kademlia or for peers.
+type asker struct {
+	id  peer.ID
+	kad bool
 }
 
 // Limits of what one peer asks and tells.
 const (
 	askEvery   = 10 * time.Second // of one asker, askBurst at once
 	askBurst   = 4
+	kadEvery   = time.Second / 4 // of one asker, kadBurst at once
+	kadBurst   = 40
 	maxAskers  = 4096
 	maxListens = 8 // addresses of one peer
 	askTimeout = 10 * time.Second
@@ -59,7 +67,7 @@ func newDiscovery(h host.Host, id chain.NetworkID, testNet bool, log *slog.Logge
 	}
 	return &discovery{
 		host: h, network: id, testNet: testNet, log: log, stats: stats, denied: denied, file: file, book: book,
-		rng: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), asks: map[peer.ID]*rate.Limiter{},
+		rng: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), asks: map[asker]*rate.Limiter{},
 	}
 }
 
@@ -178,16 +186,19 @@ func (d *discovery) ask(ctx context.Context, p peer.ID) error {
 var errAsked = errors.New("asked for peers too often")
 
 // allow spends one request of a peer's bucket.
-func (d *discovery) allow(p peer.ID) bool {
+func (d *discovery) allow(p peer.ID, kad bool) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l := d.asks[p]
+	l := d.asks[asker{p, kad}]
 	if l == nil {
 		if len(d.asks) >= maxAskers {
 			clear(d.asks)
 		}
 		l = rate.NewLimiter(rate.Every(askEvery), askBurst)
-		d.asks[p] = l
+		if kad {
+			l = rate.NewLimiter(rate.Every(kadEvery), kadBurst)
+		}
+		d.asks[asker{p, kad}] = l
 	}
 	return l.Allow()
 }

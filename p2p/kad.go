@@ -7,6 +7,7 @@ import (
 	"time"
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
+	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -43,7 +44,7 @@ func (d *discovery) start(lan bool) (err error) {
 	opts := []dht.Option{
 		dht.ProtocolPrefix(protocol.ID("/quipu/" + d.network.Short())), dht.Mode(dht.ModeServer),
 		dht.DisableValues(), dht.DisableProviders(), dht.DisableAutoRefresh(),
-		dht.LookupCheckConcurrency(32), dht.AddressFilter(d.meaningful),
+		dht.OnRequestHook(d.throttle), dht.LookupCheckConcurrency(32), dht.AddressFilter(d.meaningful),
 		// Bootnodes stay out of the table: to whoever heard of one there it would look like a node.
 		dht.RoutingTableFilter(func(_ any, p peer.ID) bool { return !d.denied(p) && d.speaks(p, wire.NameStatus) }),
 	}
@@ -61,6 +62,14 @@ func (d *discovery) start(lan bool) (err error) {
 		}
 	}
 	return nil
+}
+
+// throttle makes a request over its sender's bucket one of a kind that there isn't, which ends its stream unanswered.
+func (d *discovery) throttle(_ context.Context, st network.Stream, q *pb.Message) {
+	if !d.allow(st.Conn().RemotePeer(), true) {
+		d.stats.add("kad_refused", 1)
+		q.Type = -1
+	}
 }
 
 // HandlePeerFound takes what mDNS found. Only addresses of the local network count: it can't speak for others.

@@ -22,6 +22,7 @@ import (
 type remote struct {
 	id       peer.ID
 	since    time.Time
+	tested   bool // by a feeler: it comes and goes, and nobody is told
 	cancel   context.CancelFunc
 	announce chan struct{}       // 1 deep: exchange statuses now
 	heard    chan struct{}       // 1 deep: it has told us its status
@@ -104,6 +105,7 @@ func (s *Service) addPeer(p peer.ID) *remote {
 		return nil
 	}
 	connected := s.host.Network().Connectedness(p) == network.Connected
+	tested := s.feels(p)
 	s.mu.Lock()
 	if r := s.remotes[p]; r != nil || s.ctx == nil || s.ctx.Err() != nil || !connected {
 		s.mu.Unlock()
@@ -111,7 +113,7 @@ func (s *Service) addPeer(p peer.ID) *remote {
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
 	r := &remote{
-		id: p, since: time.Now(), cancel: cancel, announce: make(chan struct{}, 1), heard: make(chan struct{}, 1),
+		id: p, since: time.Now(), tested: tested, cancel: cancel, announce: make(chan struct{}, 1), heard: make(chan struct{}, 1),
 		requests: rate.NewLimiter(requestsASecond, requestsBurst), bytes: rate.NewLimiter(bytesASecond, bytesBurst),
 		ignored: rate.NewLimiter(ignoredASecond, ignoredBurst), vain: rate.NewLimiter(vainASecond, vainBurst),
 		batches: make(chan struct{}, peerBatches), pools: rate.NewLimiter(poolsASecond, poolsBurst),
@@ -128,9 +130,15 @@ func (s *Service) addPeer(p peer.ID) *remote {
 	if static {
 		s.host.ConnManager().Protect(p, "target")
 	}
+	if !tested {
+		s.tellOf(p)
+	}
+	return r
+}
+
+func (s *Service) tellOf(p peer.ID) {
 	s.log.Info("peer connected", "peer", p, "addr", s.addrOf(p))
 	s.b.Observe(Event{Kind: PeerUp, Peer: p.String(), Addr: s.addrOf(p)})
-	return r
 }
 
 func (s *Service) removePeer(p peer.ID) {
@@ -145,8 +153,10 @@ func (s *Service) removePeer(p peer.ID) {
 		return
 	}
 	r.cancel()
-	s.log.Info("peer gone", "peer", p)
-	s.b.Observe(Event{Kind: PeerDown, Peer: p.String()})
+	if !r.tested {
+		s.log.Info("peer gone", "peer", p)
+		s.b.Observe(Event{Kind: PeerDown, Peer: p.String()})
+	}
 	poke(s.wakeSync)
 }
 
