@@ -106,6 +106,15 @@ func SplitBody(body []byte) ([][]byte, error) {
 	return txs, nil
 }
 
+// FirstTx is the transaction encoding that b begins with, aliasing b. It refuses what DecodeTx refuses.
+func FirstTx(b []byte) ([]byte, error) {
+	n, err := txLen(b)
+	if err != nil {
+		return nil, err
+	}
+	return b[:n:n], nil
+}
+
 // txLen is DecodeTx without the values: it refuses what DecodeTx refuses.
 func txLen(b []byte) (int, error) {
 	if len(b) >= 1 && b[0] != TxVersion || len(b) < txFixedHead || b[53] == 0 {

@@ -27,8 +27,9 @@ type Pool struct {
 	gapBytes int // Σ size of gapped
 	seq      uint64
 
-	fates fates
-	count counts
+	fates  fates
+	lately lately
+	count  counts
 }
 
 // New makes an empty pool. cfg has passed Validate; its zero fields mean their defaults.
@@ -221,6 +222,7 @@ func (p *Pool) gone(e *entry, reason string) Drop {
 	p.count.dropped[reason]++
 	if reason != ReasonMined {
 		p.fates.remember(&e.tx, reason)
+		p.lately.add(&e.tx)
 	}
 	p.prune(e.of)
 	return Drop{ID: id, Reason: reason}

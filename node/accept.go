@@ -187,8 +187,11 @@ func (n *Node) offer(out []p2p.TxResult, at []int, passed []chain.CheckedTx, s s
 	return results
 }
 
-// known reports a transaction whose signature needs no second look: everything in the pool was verified.
-func (n *Node) known(leaf chain.LeafHash) bool { return n.verified.good(leaf) || n.pool.Has(leaf) }
+// known reports a transaction whose signature needs no second look: everything in the pool and in recent blocks was
+// verified.
+func (n *Node) known(leaf chain.LeafHash) bool {
+	return n.verified.good(leaf) || n.pool.Has(leaf) || n.inBlocks.good(leaf)
+}
 
 func refuse(out []p2p.TxResult, index []int, err error) {
 	for _, i := range index {

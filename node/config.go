@@ -41,8 +41,9 @@ type Config struct {
 	FreeSpace func(dir string) (uint64, error) // nil asks the file system
 	undoKeep  int                              // tests: see ledger.Config
 
-	snapshots    int           // tests: blocks between snapshots; 0 is snapshotEvery
-	snapshotTime time.Duration // tests: most time that one takes; 0 is the constant of that name
+	snapshots             int           // tests: blocks between snapshots; 0 is snapshotEvery
+	snapshotTime          time.Duration // tests: most time that one takes; 0 is the constant of that name
+	importCost, relayCost func(txs int) // tests in virtual time: sleep as long as checking, or finding, so many takes
 }
 
 // Network is what few operators need to say about the network edge. See p2p.Config.

@@ -27,6 +27,9 @@ func (n *Node) importIn(blocks []chain.Block, most int) error {
 	for i := range blocks {
 		txs += int(blocks[i].Header.TxCount)
 	}
+	if n.cfg.importCost != nil {
+		n.cfg.importCost(txs)
+	}
 	if txs <= most { // no more than one part: both cores check it
 		p := part{blocks: blocks}
 		p.checked, p.errs = n.checker.Blocks(runtime.GOMAXPROCS(0), blocks)
@@ -114,6 +117,7 @@ func (n *Node) settle(res ledger.Result) {
 		for i := range u.Block.Txs() {
 			n.inBlocks.put(u.Block.Txs()[i].Leaf(), nil)
 		}
+		n.recent.add(u.Block)
 	}
 	tip := n.ledger.Tip()
 	start := time.Now()

@@ -37,6 +37,7 @@ type Node struct {
 	together together
 	verified *verified
 	checker  *chain.Checker
+	recent   recent    // the last blocks applied, for the relay of rival ones
 	inBlocks *verified // leaves in recent blocks of the best chain: not worth fetching from a peer's pool
 	timings  timings
 	events   *events

@@ -89,6 +89,12 @@ func (w *world) start(edit func(*Config)) *Node {
 	if edit != nil {
 		edit(&cfg)
 	}
+	return w.run(cfg)
+}
+
+// run runs a node until the world ends.
+func (w *world) run(cfg Config) *Node {
+	w.Helper()
 	n, err := New(cfg)
 	if err != nil {
 		w.Fatal(err)

@@ -38,6 +38,7 @@ type Backend interface {
 	WorkFloor() chain.Work
 	Header(id chain.BlockID) (chain.State, bool)
 	Body(id chain.BlockID) ([]byte, bool)
+	HasBody(id chain.BlockID) bool // without reading it
 	Invalid(id chain.BlockID) bool // known invalid, or a descendant of one
 
 	// Wanted lists missing bodies of branches with more work than the tip, heaviest branch first, then ascending.
@@ -56,6 +57,9 @@ type Backend interface {
 	// below it. Without wire.ProofFollows there is none.
 	AccountProof(anchor chain.BlockID, a chain.Account) (chain.AccountProof, wire.ProofCode)
 	TxProof(anchor chain.BlockID, id chain.TxID) (chain.TxProof, wire.ProofCode)
+	// FindShort looks for transactions by short id among those that need no look at their signature any more: in the pool,
+	// dropped from it lately, in the last blocks. One entry an id; an id that two have, or that is asked for twice, finds none.
+	FindShort(key wire.ShortKey, ids []uint64) []Found
 
 	Observe(Event)
 }
@@ -65,6 +69,12 @@ type TxResult struct {
 	Err      error // a RuleError is the sender's fault, everything else nobody's
 	Admitted bool  // newly admitted to the pool by this call, as pending
 	Checked  bool  // passed every stateless check, now or before
+}
+
+// Found is a transaction; Raw is nil if there is none.
+type Found struct {
+	Leaf chain.LeafHash
+	Raw  []byte
 }
 
 // Want is a block whose body is missing.

@@ -29,6 +29,7 @@ const (
 	TooMany         Evidence = "too-many-requests"
 	OtherNetwork    Evidence = "other-network"
 	Unread          Evidence = "unread-answers"
+	WrongCompact    Evidence = "wrong-compact"
 )
 
 // Penalty is what it costs.
@@ -64,6 +65,7 @@ var blame = map[Evidence]Row{
 	TxRule:          {Reject, Ban, time.Hour, "a stateless rule: an honest node checks before it forwards"},
 	HeaderWork:      {Reject, Ban, 24 * time.Hour, "work that is not there"},
 	HeaderRule:      {Reject, Ban, 24 * time.Hour, "breaks a header rule though its parent is known"},
+	WrongCompact:    {Reject, Ban, time.Hour, "a compact form that the whole block contradicts"},
 	WrongBody:       {Reject, Ban, time.Hour, "a body that is not its header's"},
 	WrongRange:      {Reject, Ban, time.Hour, "headers of another chain than the one asked for: who has that block has one chain to it"},
 	InvalidTip:      {Reject, Ban, 24 * time.Hour, "claims to have validated an invalid block or a descendant of one"},

@@ -40,6 +40,19 @@ func (c *claims) release(id chain.BlockID) {
 	delete(c.until, id)
 }
 
+// any reports whether a block is claimed.
+func (c *claims) any() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for _, t := range c.until {
+		if now.Before(t) {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *claims) has(id chain.BlockID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -28,6 +28,7 @@ type fake struct {
 	tip      chain.State
 	pool     map[chain.LeafHash][]byte
 	admit    func(raw []byte) TxResult // nil: CheckTxs decides
+	collide  func([]Found)             // edits what the pool finds by short id
 	events   []Event
 	gossiped int    // headers that came through AcceptHeader
 	imported int    // bodies that came through AddBodies
@@ -317,6 +318,32 @@ func (f *fake) Body(id chain.BlockID) ([]byte, bool) {
 		b = f.lies(id, b)
 	}
 	return b, ok
+}
+
+func (f *fake) HasBody(id chain.BlockID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.bodies[id]
+	return ok
+}
+
+// FindShort looks through the pool alone.
+func (f *fake) FindShort(key wire.ShortKey, ids []uint64) []Found {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at, out := map[uint64]int{}, make([]Found, len(ids))
+	for i, id := range ids {
+		at[id] = i
+	}
+	for leaf, raw := range f.pool {
+		if i, ok := at[key.ID(&leaf)]; ok {
+			out[i] = Found{leaf, raw}
+		}
+	}
+	if f.collide != nil {
+		f.collide(out)
+	}
+	return out
 }
 
 func (f *fake) Invalid(id chain.BlockID) bool {

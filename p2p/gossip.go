@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,7 +71,7 @@ func (s *Service) startGossip(ctx context.Context) error {
 		pubsub.WithFloodPublish(true),
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(txs, blocks), 16)),
 		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return !s.gate.denied(p) }),
-		pubsub.WithRawTracer(tracer{&s.stats}),
+		pubsub.WithRawTracer(tracer{&s.stats, &s.announced, blocks}),
 		pubsub.WithLogger(slog.New(warnings{s.log.Handler()})),
 	)
 	if err != nil {
@@ -92,13 +93,15 @@ func (s *Service) startGossip(ctx context.Context) error {
 	return err
 }
 
+const messageIDSize = 20
+
 // messageID names a message by topic and content.
 func messageID(m *pb.Message) string {
 	h := sha256.New()
 	h.Write([]byte(m.GetTopic()))
 	h.Write([]byte{0})
 	h.Write(m.GetData())
-	return string(h.Sum(nil)[:20])
+	return string(h.Sum(nil)[:messageIDSize])
 }
 
 func (s *Service) validateTxs(_ context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
@@ -185,6 +188,9 @@ func (s *Service) validateBlock(_ context.Context, from peer.ID, m *pubsub.Messa
 	case ev == UnknownParent:
 		s.askStatus(from)
 	case v == Accept:
+		if !msg.Whole() {
+			s.relayBlock(&msg.Header, msg.Header.ID())
+		}
 		poke(s.wakeSync)
 	}
 	return result(v)
@@ -223,6 +229,13 @@ func (s *Service) PublishBlock(h chain.Header, body []byte) {
 	if h.BodySize <= wire.SmallBody && len(body) != int(h.BodySize) {
 		s.log.Error("block to publish has the wrong body", "height", h.Height, "bytes", len(body), "want", h.BodySize)
 		return
+	}
+	if len(body) > wire.SmallBody {
+		if w := newWhole(&h, body); w != nil {
+			s.relay.keep(w)
+		}
+	} else if h.BodySize > wire.SmallBody {
+		s.relayBlock(&h, h.ID()) // its header waited here for the clock
 	}
 	select {
 	case s.gossip.mined <- wire.AppendBlockMsg(nil, &h, body):
@@ -345,6 +358,15 @@ func (a *announcers) add(id chain.BlockID, p peer.ID) {
 		a.now, a.old = map[chain.BlockID][]peer.ID{}, a.now
 	}
 	if len(a.now[id]) < 8 {
+		a.now[id] = append(a.now[id], p)
+	}
+}
+
+// also adds one more announcer of a block that has one.
+func (a *announcers) also(id chain.BlockID, p peer.ID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := len(a.now[id]); n > 0 && n < 8 && !slices.Contains(a.now[id], p) {
 		a.now[id] = append(a.now[id], p)
 	}
 }

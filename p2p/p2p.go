@@ -158,6 +158,7 @@ type Service struct {
 	t       timing
 	stats   counters
 	gossip  gossip
+	relay   relay
 	find    *finder     // nil without discovery
 	enough  atomic.Bool // outbound peers from the book: bootstrap peers are left alone
 

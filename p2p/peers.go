@@ -33,6 +33,7 @@ type remote struct {
 	batches  chan struct{}       // slots of its batches being checked
 	pools    *rate.Limiter       // of its questions about our pool
 	ignored  *rate.Limiter       // bytes of its batches that were ignored
+	shorts   *rate.Limiter       // of its questions by short id: each is a pass over our pool
 	vain     *rate.Limiter       // its transactions that were checked and not newly admitted
 
 	// Only the goroutine that follows it touches these.
@@ -115,6 +116,7 @@ func (s *Service) addPeer(p peer.ID) *remote {
 	r := &remote{
 		id: p, since: time.Now(), tested: tested, cancel: cancel, announce: make(chan struct{}, 1), heard: make(chan struct{}, 1),
 		requests: rate.NewLimiter(requestsASecond, requestsBurst), bytes: rate.NewLimiter(bytesASecond, bytesBurst),
+		shorts:  rate.NewLimiter(shortsASecond, shortsBurst),
 		ignored: rate.NewLimiter(ignoredASecond, ignoredBurst), vain: rate.NewLimiter(vainASecond, vainBurst),
 		batches: make(chan struct{}, peerBatches), pools: rate.NewLimiter(poolsASecond, poolsBurst),
 		streams: make(chan struct{}, maxServing), memory: semaphore.NewWeighted(peerMemory), lastSeen: time.Now(),

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"path"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -25,6 +26,7 @@ func (s *Service) handlers() map[string]handler {
 		wire.NameTxStatus: s.serveTxStatus,
 		wire.NameProof:    s.serveProof,
 		wire.NamePool:     s.servePool,
+		wire.NameCompact:  s.serveCompact,
 	}
 	if s.find != nil {
 		all[wire.NamePeers] = s.servePeers
@@ -89,9 +91,13 @@ func (s *Service) request(r *remote, st network.Stream, max int) ([]byte, error)
 	b, err := wire.ReadFrame(st, max)
 	if err == nil {
 		s.seen(r.id)
+		s.stats.add("bytes_in_"+protocolName(st), uint64(wire.FrameHead+len(b)))
 	}
 	return b, err
 }
+
+// protocolName is the name in a stream's protocol id.
+func protocolName(st network.Stream) string { return path.Base(path.Dir(string(st.Protocol()))) }
 
 func (s *Service) serveStatus(ctx context.Context, r *remote, st network.Stream) error {
 	b, err := s.request(r, st, wire.MaxStatus)
@@ -266,9 +272,15 @@ func (s *Service) paced(ctx context.Context, r *remote, st network.Stream, n int
 var errSlow = errors.New("asked for more than the peer's share of bandwidth or memory")
 
 func (s *Service) serveBlockTxs(ctx context.Context, r *remote, st network.Stream) error {
-	b, err := s.request(r, st, wire.MaxBlockTxsRequest)
+	b, err := s.request(r, st, max(wire.MaxBlockTxsRequest, wire.MaxIndexRequest))
 	if err != nil {
 		return err
+	}
+	switch {
+	case wire.ByIndex(b):
+		return s.serveIndexes(ctx, r, st, b)
+	case wire.ByShortID(b):
+		return s.serveShort(ctx, r, st, b)
 	}
 	q, err := wire.DecodeBlockTxsRequest(b)
 	if err != nil {

@@ -29,8 +29,12 @@ func (s *Service) ourStatus(pool bool) wire.Status {
 	return st
 }
 
-// showPool reports whether it is time to show this peer a window of our pool again, and notes that we do.
+// showPool reports whether it is time to show this peer a window of our pool again, and notes that we do. Not while a block
+// is on its way: it goes first, and takes much of the pool with it.
 func (s *Service) showPool(r *remote) bool {
+	if s.relaying.any() {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := time.Now(); now.Sub(r.poolSent) >= s.t.statusEvery*9/10 {
@@ -332,6 +336,7 @@ func (s *Service) ask(ctx context.Context, p peer.ID, name string, request []byt
 		return err
 	}
 	s.seen(p)
+	s.stats.add("bytes_in_"+name, uint64(wire.FrameHead+len(answer)))
 	return decode(answer)
 }
 

@@ -10,6 +10,8 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"quipu/chain"
 )
 
 // counters are totals by name. The names are all made here, so the map is bounded.
@@ -35,8 +37,13 @@ func (c *counters) all() map[string]uint64 {
 	return out
 }
 
-// tracer counts what pubsub does and, above all, what it drops without a word. It runs in pubsub's event loop.
-type tracer struct{ *counters }
+// tracer counts what pubsub does and, above all, what it drops without a word, and notes who else announces a block. It
+// runs in pubsub's event loop.
+type tracer struct {
+	*counters
+	announced *announcers
+	blocks    string // the topic
+}
 
 var _ pubsub.RawTracer = tracer{}
 
@@ -48,13 +55,46 @@ func (t tracer) Graft(peer.ID, string)                                {}
 func (t tracer) Prune(peer.ID, string)                                {}
 func (t tracer) ValidateMessage(*pubsub.Message)                      { t.add("gossip_received", 1) }
 func (t tracer) DeliverMessage(*pubsub.Message)                       { t.add("gossip_delivered", 1) }
-func (t tracer) DuplicateMessage(*pubsub.Message)                     { t.add("gossip_duplicate", 1) }
 func (t tracer) ThrottlePeer(peer.ID)                                 {}
-func (t tracer) RecvRPC(*pubsub.RPC)                                  {}
 func (t tracer) SendRPC(*pubsub.RPC, peer.ID)                         {}
 func (t tracer) SendRPCCompleted(*pubsub.RPC, peer.ID, time.Duration) {}
 func (t tracer) DropRPC(*pubsub.RPC, peer.ID)                         { t.add("gossip_dropped_out", 1) }
 func (t tracer) UndeliverableMessage(*pubsub.Message)                 { t.add("gossip_dropped_subscription", 1) }
+
+func (t tracer) DuplicateMessage(m *pubsub.Message) {
+	t.add("gossip_duplicate", 1)
+	if m.GetTopic() == t.blocks && len(m.Data) == chain.HeaderSize { // a body that isn't small must be asked for
+		if h, err := chain.DecodeHeader(m.Data); err == nil {
+			t.announced.also(h.ID(), m.ReceivedFrom)
+		}
+	}
+}
+
+// RecvRPC counts what the blocks topic costs: messages with their topic and 8 bytes around, and the ids in control
+// messages, also those that say no topic.
+func (t tracer) RecvRPC(rpc *pubsub.RPC) {
+	n, ids := 0, 0
+	for _, m := range rpc.GetPublish() {
+		if m.GetTopic() == t.blocks {
+			n += len(m.GetData()) + len(t.blocks) + 8
+		}
+	}
+	for _, c := range rpc.GetControl().GetIhave() {
+		if c.GetTopicID() == t.blocks {
+			ids += len(c.GetMessageIDs())
+		}
+	}
+	for _, c := range rpc.GetControl().GetIwant() {
+		ids += len(c.GetMessageIDs())
+	}
+	for _, c := range rpc.GetControl().GetIdontwant() {
+		ids += len(c.GetMessageIDs())
+	}
+	if n += ids * (messageIDSize + 2); n > 0 {
+		t.add("bytes_in_blocks_topic", uint64(n))
+	}
+}
+
 func (t tracer) RejectMessage(_ *pubsub.Message, reason string) {
 	switch reason {
 	case pubsub.RejectValidationQueueFull:

@@ -173,6 +173,11 @@ func (n *honest) TxProof(chain.BlockID, chain.TxID) (p chain.TxProof, code wire.
 }
 func (n *honest) Observe(p2p.Event) {}
 
+func (n *honest) HasBody(id chain.BlockID) bool { _, ok := n.Body(id); return ok }
+func (n *honest) FindShort(_ wire.ShortKey, ids []uint64) []p2p.Found {
+	return make([]p2p.Found, len(ids))
+}
+
 // TestHonestNodesBan: over real sockets, every honest node judges the liar for itself and bans it for what it did, and
 // the honest nodes keep each other. The liar is told of all of them and ends up alone.
 func TestHonestNodesBan(t *testing.T) {

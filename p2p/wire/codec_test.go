@@ -38,7 +38,7 @@ func TestCutAndTrailing(t *testing.T) {
 		b, _ := hex.DecodeString(e.Hex)
 		open := e.Codec == "bodies answer" && b[0] == byte(BodyFollows) || e.Codec == "frame"
 		for n := range b {
-			between := open || e.Codec == "pool answer" && n == 1 || e.Codec == "headers answer" && n == 0 || e.Codec == "blocktxs answer" && n == 0
+			between := open || e.Codec == "pool answer" && n == 1 || e.Codec == "headers answer" && n == 0 || (e.Codec == "blocktxs answer" || e.Codec == "blocktxs by place answer") && n == 0
 			if !between {
 				refused(t, c, e.Says+", cut", b[:n])
 			}

@@ -152,6 +152,55 @@ var codecs = []codec{
 		}
 		return AppendTxProof(nil, code, &p), nil
 	}},
+	{"compact request", func(b []byte) ([]byte, error) {
+		q, err := DecodeCompactRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return q.Append(nil), nil
+	}},
+	{"compact answer", func(b []byte) ([]byte, error) {
+		n := 0 // of a block of as many transactions as it lists: what the header says is another test's
+		if len(b) >= compactHead {
+			n = int(le.Uint16(b[1:]))
+			if at := 3 + ShortIDSize*n; len(b) >= at+2 {
+				n += int(le.Uint16(b[at:]))
+			}
+		}
+		code, c, err := DecodeCompact(b, uint32(n))
+		if err != nil {
+			return nil, err
+		}
+		if c == nil {
+			return []byte{byte(code)}, nil
+		}
+		return AppendCompact(nil, c), nil
+	}},
+	{"blocktxs by place request", func(b []byte) ([]byte, error) {
+		q, err := DecodeBlockIndexRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return q.Append(nil), nil
+	}},
+	{"blocktxs by short id request", func(b []byte) ([]byte, error) {
+		q, err := DecodeShortRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return q.Append(nil), nil
+	}},
+	{"blocktxs by place answer", func(b []byte) ([]byte, error) {
+		all := &BlockIndexRequest{Indexes: make([]uint16, MaxBlockTxCount)}
+		for i := range all.Indexes {
+			all.Indexes[i] = uint16(i)
+		}
+		txs, err := DecodeBlockIndexTxs(b, all)
+		if err != nil {
+			return nil, err
+		}
+		return AppendBlockIndexTxs(nil, txs), nil
+	}},
 	{"frame", func(b []byte) ([]byte, error) {
 		r := bytes.NewReader(b)
 		payload, err := ReadFrame(r, MaxAnswer)
@@ -243,6 +292,12 @@ func examples() []example {
 	blockTxsRequest := BlockTxsRequest{Leaves: []chain.LeafHash{fill[chain.LeafHash](0x1e)}}
 	accountRequest := ProofRequest{Kind: ProofAccount, Anchor: fill[chain.BlockID](0xb1), Subject: fill[chain.Account](0x70)}
 	account, proved := exampleAccountProof(), exampleTxProof()
+	compactRequest := CompactRequest{ID: fill[chain.BlockID](0xb1), Nonce: 5}
+	key := NewShortKey(&large, compactRequest.Nonce)
+	first, third := fill[chain.LeafHash](0x1e), fill[chain.LeafHash](0x2e)
+	compact := Compact{IDs: []uint64{key.ID(&first), key.ID(&third)}, Prefilled: []PlacedTx{{Index: 1, Raw: exampleTx()}}}
+	indexRequest := BlockIndexRequest{ID: fill[chain.BlockID](0xb1), Indexes: []uint16{7, 300}}
+	shortRequest := ShortRequest{ID: compactRequest.ID, Nonce: compactRequest.Nonce, IDs: compact.IDs}
 	statuses := []TxStatus{
 		{State: TxUnknown},
 		{State: TxVerified, Took: 60},
@@ -270,6 +325,15 @@ func examples() []example {
 		{"bodies answer", "ask again", []byte{byte(BodyLater)}},
 		{"blocktxs request", "one leaf", blockTxsRequest.Append(nil)},
 		{"blocktxs answer", "one transaction", AppendBlockTxs(nil, [][]byte{exampleTx()})},
+		{"compact request", "a block under nonce 5", compactRequest.Append(nil)},
+		{"compact answer", "not here", []byte{byte(BodyMissing)}},
+		{"compact answer", "not yet", []byte{byte(BodyLater)}},
+		{"compact answer", "of three transactions two short ids, the second prefilled", AppendCompact(nil, &compact)},
+		{"blocktxs by place request", "two transactions of a block", indexRequest.Append(nil)},
+		{"blocktxs by place answer", "one transaction", AppendBlockIndexTxs(nil, []PlacedTx{{Index: 7, Raw: exampleTx()}})},
+		{"blocktxs by place answer", "one transaction that others lacked too", AppendBlockIndexTxs(nil, []PlacedTx{{Index: 7, Rare: true, Raw: exampleTx()}})},
+		{"blocktxs by place answer", "none", nil},
+		{"blocktxs by short id request", "two transactions of a block under nonce 5", shortRequest.Append(nil)},
 		{"txstatus request", "two transactions", AppendTxStatusRequest(nil, []chain.TxID{fill[chain.TxID](0xd1), fill[chain.TxID](0xd2)})},
 		{"txstatus answer", "unknown, verified, rejected, in a block", AppendTxStatuses(nil, statuses)},
 		{"peers request", "64 peers at most", AppendPeersRequest(nil, MaxPeers)},

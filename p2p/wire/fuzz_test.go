@@ -64,4 +64,9 @@ func FuzzPool(f *testing.F)            { fuzz(f, "pool answer") }
 func FuzzProofRequest(f *testing.F)    { fuzz(f, "proof request") }
 func FuzzAccountProof(f *testing.F)    { fuzz(f, "account proof") }
 func FuzzTxProof(f *testing.F)         { fuzz(f, "tx proof") }
+func FuzzCompactRequest(f *testing.F)  { fuzz(f, "compact request") }
+func FuzzCompact(f *testing.F)         { fuzz(f, "compact answer") }
+func FuzzIndexRequest(f *testing.F)    { fuzz(f, "blocktxs by place request") }
+func FuzzShortRequest(f *testing.F)    { fuzz(f, "blocktxs by short id request") }
+func FuzzIndexTxs(f *testing.F)        { fuzz(f, "blocktxs by place answer") }
 func FuzzFrame(f *testing.F)           { fuzz(f, "frame") }

@@ -2,7 +2,7 @@ package wire
 
 import "quipu/chain"
 
-// Names of the stream protocols and topics. "compact" and "state" are kept for later.
+// Names of the stream protocols and topics. "state" is kept for later.
 const (
 	NameStatus   = "status"
 	NameHeaders  = "headers"
@@ -12,6 +12,7 @@ const (
 	NamePeers    = "peers"
 	NameProof    = "proof"
 	NamePool     = "pool"
+	NameCompact  = "compact"
 
 	TopicTxs    = "txs"
 	TopicBlocks = "blocks"
