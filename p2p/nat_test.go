@@ -48,14 +48,29 @@ func direct(a, b *node) func() bool {
 // Two nodes behind NATs can't dial each other. A relay brings them together, they punch through, and then sync and
 // gossip without it.
 func TestHolesArePunched(t *testing.T) {
+	for name, private := range map[string]bool{"open": false, "with a list of allowed peers": true} {
+		t.Run(name, func(t *testing.T) { punchHoles(t, private) })
+	}
+}
+
+func punchHoles(t *testing.T, private bool) {
 	g := chaintest.Genesis(nil, alice)
 	blocks := testChain(g, 60, 20)
+	idents := []Identity{newID(t), newID(t), newID(t)}
+	as := func(i int, edit func(*Config)) func(*Config) {
+		return func(c *Config) {
+			edit(c)
+			if c.Identity = idents[i]; private {
+				c.AllowPeers = []string{idents[0].ID(), idents[1].ID(), idents[2].ID()}
+			}
+		}
+	}
 	inInternet(t, func(w *internet) {
 		fr, fa, fb := newFake(g), newFake(g), newFake(g)
 		fa.load(blocks[:50])
-		r := w.startAt(w.public(), fr, relays)
-		a := w.startAt(w.home(coneNAT), fa, behindNAT(r.addr()))
-		b := w.startAt(w.home(coneNAT), fb, behindNAT(r.addr()))
+		r := w.startAt(w.public(), fr, as(0, relays))
+		a := w.startAt(w.home(coneNAT), fa, as(1, behindNAT(r.addr())))
+		b := w.startAt(w.home(coneNAT), fb, as(2, behindNAT(r.addr())))
 		w.within(20*time.Second, "a reached through the relay", func() bool { return relayed(a) != "" })
 		w.within(20*time.Second, "all synced", func() bool { return fr.Tip().Header.Height == 50 && fb.Tip().Header.Height == 50 })
 		if direct(a, b)() || direct(b, a)() {
@@ -89,7 +104,7 @@ func TestHolesArePunched(t *testing.T) {
 		if a.Counters()["txs_repaired"] > 0 {
 			t.Error("the exchange had to repair what gossip should bring")
 		}
-		w.ConnectionsOf(t, a, b)
+		w.noRelayed(a, b)
 	})
 }
 
@@ -99,12 +114,12 @@ func (n *internet) drops() int {
 	return n.dropped
 }
 
-// ConnectionsOf checks that no relayed connection is left where there is a direct one, once the relay is gone.
-func (n *internet) ConnectionsOf(t *testing.T, a, b *node) {
-	t.Helper()
+// noRelayed checks that only connections past the relay are left, once it is gone.
+func (n *internet) noRelayed(a, b *node) {
+	n.Helper()
 	for _, c := range a.host.Network().ConnsToPeer(b.host.ID()) {
 		if c.Stat().Limited {
-			t.Errorf("a relayed connection is left: %s", c.RemoteMultiaddr())
+			n.Errorf("a relayed connection is left: %s", c.RemoteMultiaddr())
 		}
 	}
 }
@@ -182,7 +197,7 @@ func TestReachabilityIsFoundOut(t *testing.T) {
 	})
 }
 
-// A relay is for nodes of its network, a bounded number of them.
+// A relay is for nodes of its network, and says what a connection through it may carry.
 func TestRelayIsForItsNetwork(t *testing.T) {
 	g := chaintest.Genesis(nil, alice)
 	inInternet(t, func(w *internet) {
