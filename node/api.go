@@ -69,6 +69,7 @@ func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) 
 	}
 	s.History = n.historyStatus()
 	s.Pruned = n.ledger.Pruned()
+	s.Verified, s.Snapshot = n.Verified(), n.snapshotStatus()
 	if n.cfg.Discover {
 		d := n.discovery()
 		s.Discovery = &d

@@ -30,6 +30,8 @@ type Config struct {
 	MDNS      bool          // on the local network too
 	Prune     int           // bodies kept, counted from the tip, at least 4,096; 0 keeps all
 	History   bool          // keep the account history index
+	// SyncSnapshot lets an empty node begin with a snapshot of the accounts from its peers: see snapsync.go.
+	SyncSnapshot bool
 	// Checkpoints name the only block that is followed at a height.
 	Checkpoints map[uint64]chain.BlockID
 	MinWork     chain.Work   // no chain with less is followed; 0 is what minWork says of the network
@@ -67,6 +69,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Mine && c.Miner == (chain.Account{}) {
 		return ErrNoMiner
+	}
+	if c.SyncSnapshot && c.History {
+		return errors.New("node: the account history index needs every block: begin with a snapshot without it, and add it once the node is verified")
 	}
 	if c.MineRate < 0 {
 		return fmt.Errorf("node: mine rate %g is negative", c.MineRate)

@@ -103,6 +103,9 @@ func (n *Node) settle(res ledger.Result) {
 		n.events.add(rpc.Event{Kind: "block.invalid", ID: bad.ID.String(), Height: bad.Height, Reason: bad.Err.Error()})
 		n.metrics.invalidBlocks.Inc()
 	}
+	if res.Restarted {
+		n.restarted()
+	}
 	n.deepReorg(res.Deep)
 	ch := res.Change
 	if len(ch.Applied) == 0 && len(ch.Reverted) == 0 {

@@ -24,7 +24,7 @@ func (n *Node) mine(ctx context.Context) error {
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		_, fixed := n.cfg.Checkpoints[n.ledger.Tip().Header.Height+1]
-		if fixed || n.rebuilding.Load() || n.net.SyncState().Syncing { // blocks on an old tip, or beside a checkpoint, would be work thrown away
+		if fixed || n.rebuilding.Load() || !n.Verified() || n.net.SyncState().Syncing { // blocks on an old tip, or beside a checkpoint, would be work thrown away
 			select {
 			case <-ctx.Done():
 			case <-tick.C:

@@ -54,8 +54,10 @@ type Node struct {
 
 	deep       atomic.Pointer[ledger.DeepReorgError] // a heavier chain that undo doesn't reach, nil if none
 	overdue    chan struct{}                         // keepUp has something to do
-	rebuilding atomic.Bool                           // the chain is applied anew: see startover.go
-	aside      [][]byte                              // what the pool held before; mu guards it
+	awaiting   atomic.Bool                           // a snapshot is looked for: the chain stays empty
+	snap       snapProgress
+	rebuilding atomic.Bool // the chain is applied anew: see startover.go
+	aside      [][]byte    // what the pool held before; mu guards it
 
 	fault chan error    // one error that is ours and stops Run: a disk fault
 	quit  chan struct{} // one request to stop cleanly
@@ -87,6 +89,11 @@ func New(cfg Config) (n *Node, err error) {
 	}
 	if n.net, err = p2p.New(netCfg, n.host, n); err != nil {
 		return nil, err
+	}
+	if cfg.SyncSnapshot {
+		if err := n.awaitSnapshot(); err != nil {
+			return nil, err
+		}
 	}
 	n.loadPool()
 	if cfg.HTTP != "" {
@@ -156,6 +163,7 @@ func (n *Node) Run(ctx context.Context) error {
 		g.Go(func() error { return n.api.run(ctx) })
 	}
 	g.Go(func() error { return n.keepUp(ctx) })
+	g.Go(func() error { return n.keepBase(ctx) })
 	n.overdueNow()
 	if n.cfg.Mine {
 		g.Go(func() error { return n.mine(ctx) })

@@ -13,7 +13,8 @@ import (
 // AskTxStatus and Run return at once).
 type Backend interface {
 	Genesis() *chain.Genesis
-	Tip() chain.State        // validated
+	Tip() chain.State        // validated, but for what Verified says
+	Verified() bool          // every block up to Tip was applied here; else it stands on a snapshot
 	BestHeader() chain.State // most work among headers not known invalid
 
 	// AcceptTxs takes encodings that decode, at most wire.MaxBatchTxs; one result each. Several callers may be answered
@@ -60,6 +61,10 @@ type Backend interface {
 	// FindShort looks for transactions by short id among those that need no look at their signature any more: in the pool,
 	// dropped from it lately, in the last blocks. One entry an id; an id that two have, or that is asked for twice, finds none.
 	FindShort(key wire.ShortKey, ids []uint64) []Found
+
+	Snapshots() []wire.Snapshot // served, ascending by height
+	// StateRange is a range of such a snapshot of at most so many accounts, encoded; false if it isn't here.
+	StateRange(q *wire.StateRequest, maxLeaves int) ([]byte, bool)
 
 	Observe(Event)
 }

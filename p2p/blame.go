@@ -23,6 +23,7 @@ const (
 	HeaderRule      Evidence = "header-rule"
 	WrongBody       Evidence = "wrong-body"
 	WrongRange      Evidence = "wrong-range"
+	WrongState      Evidence = "wrong-state"
 	InvalidTip      Evidence = "invalid-tip"
 	Silent          Evidence = "silent"
 	Unproven        Evidence = "unproven-claim"
@@ -67,6 +68,7 @@ var blame = map[Evidence]Row{
 	HeaderRule:      {Reject, Ban, 24 * time.Hour, "breaks a header rule though its parent is known"},
 	WrongCompact:    {Reject, Ban, time.Hour, "a compact form that the whole block contradicts"},
 	WrongBody:       {Reject, Ban, time.Hour, "a body that is not its header's"},
+	WrongState:      {Reject, Ban, time.Hour, "a range of accounts that is not its header's"},
 	WrongRange:      {Reject, Ban, time.Hour, "headers of another chain than the one asked for: who has that block has one chain to it"},
 	InvalidTip:      {Reject, Ban, 24 * time.Hour, "claims to have validated an invalid block or a descendant of one"},
 	Silent:          {Ignore, Rest, time.Second, "no answer, a broken answer or not what it said it holds"},

@@ -75,8 +75,8 @@ func TestEvidence(t *testing.T) {
 		}
 		seen[c.want] = true
 	}
-	// These come from no error: scene_test.go, abuse_test.go, serve_test.go and relay_test.go have their scenes.
-	for _, ev := range []Evidence{InvalidTip, Silent, Unproven, TooMany, OtherNetwork, Unread, WrongCompact} {
+	// These come from no error: scene_test.go, abuse_test.go, serve_test.go, state_test.go and relay_test.go have their scenes.
+	for _, ev := range []Evidence{InvalidTip, WrongState, Silent, Unproven, TooMany, OtherNetwork, Unread, WrongCompact} {
 		seen[ev] = true
 	}
 	for ev, row := range blame {

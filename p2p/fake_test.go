@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"github.com/holiman/uint256"
 
 	"quipu/chain"
+	"quipu/chain/statetree"
 	"quipu/p2p/wire"
 )
 
@@ -38,6 +40,7 @@ type fake struct {
 	bare     bool   // no body is wanted
 	early    uint64 // headers of this height or above are too early; 0: none
 	lies     func(id chain.BlockID, body []byte) []byte
+	snaps    map[uint64]*fakeState // snapshots served, by height
 }
 
 // logged keeps what the service logs, from warnings up.
@@ -68,6 +71,8 @@ func newFake(g *chain.Genesis) *fake {
 }
 
 func (f *fake) Genesis() *chain.Genesis { return f.g }
+
+func (f *fake) Verified() bool { return true }
 
 func (f *fake) Tip() chain.State {
 	f.mu.Lock()
@@ -515,4 +520,38 @@ func (f *fake) load(blocks []chain.Block) {
 		panic(err)
 	}
 	f.add(blocks)
+}
+
+// fakeState is a snapshot that a fake serves.
+type fakeState struct {
+	wire.Snapshot
+	tree *statetree.Tree
+	lie  func(q *wire.StateRequest, answer []byte) []byte // nil: it is honest
+	asks int
+}
+
+func (f *fake) Snapshots() (out []wire.Snapshot) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.snaps {
+		out = append(out, s.Snapshot)
+	}
+	slices.SortFunc(out, func(a, b wire.Snapshot) int { return cmp.Compare(a.Height, b.Height) })
+	return out
+}
+
+func (f *fake) StateRange(q *wire.StateRequest, maxLeaves int) ([]byte, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.snaps[q.Height]
+	if s == nil || s.Block != q.Block {
+		return nil, false
+	}
+	s.asks++
+	leaves, p := s.tree.Range(q.From, q.To, maxLeaves)
+	b := statetree.AppendRange(nil, leaves, p)
+	if s.lie != nil {
+		b = s.lie(q, b)
+	}
+	return b, true
 }

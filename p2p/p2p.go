@@ -166,6 +166,7 @@ type Service struct {
 	wakeSync chan struct{}       // 1 deep
 	pooling  chan struct{}       // 1 deep: the slot of comparing pools
 	memory   *semaphore.Weighted // bytes of answers being served
+	making   chan struct{}       // slots of ranges of state being made
 	upload   *uploads
 	answers  atomic.Uint64 // of bodies, so far
 	syncNow  syncProgress  // what SyncState reports
@@ -193,10 +194,10 @@ func New(cfg Config, h host.Host, b Backend) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, host: h, gate: newGate(), nat: &natState{}, b: b, network: b.Genesis().NetworkID(), log: cfg.Log, t: timingOf(cfg.TestNet),
-		wakeSync: make(chan struct{}, 1),
-		pooling:  make(chan struct{}, 1),
-		upload:   newUploads(cfg.MaxUpload),
-		memory:   semaphore.NewWeighted(answerMemory), remotes: map[peer.ID]*remote{}, asked: map[chain.LeafHash]time.Time{},
+		wakeSync: make(chan struct{}, 1), making: make(chan struct{}, stateMaking),
+		pooling: make(chan struct{}, 1),
+		upload:  newUploads(cfg.MaxUpload),
+		memory:  semaphore.NewWeighted(answerMemory), remotes: map[peer.ID]*remote{}, asked: map[chain.LeafHash]time.Time{},
 	}
 	if gh, ok := h.(*gatedHost); ok {
 		s.host, s.gate, s.nat = gh.Host, gh.gate, gh.nat

@@ -25,6 +25,7 @@ func (s *Service) handlers() map[string]handler {
 		wire.NameBlockTxs: s.serveBlockTxs,
 		wire.NameTxStatus: s.serveTxStatus,
 		wire.NameProof:    s.serveProof,
+		wire.NameState:    s.serveState,
 		wire.NamePool:     s.servePool,
 		wire.NameCompact:  s.serveCompact,
 	}

@@ -18,6 +18,9 @@ import (
 // ourStatus is what we say of ourselves. pool says whether to show a window of the pool.
 func (s *Service) ourStatus(pool bool) wire.Status {
 	best, tip := s.b.BestHeader(), s.b.Tip()
+	if !s.b.Verified() {
+		tip = s.b.Genesis().State() // nothing above is vouched for: it may turn out invalid
+	}
 	st := wire.Status{
 		BestID: best.ID, BestHeight: best.Header.Height, BestWork: best.Work,
 		TipID: tip.ID, TipHeight: tip.Header.Height, TipWork: tip.Work,

@@ -89,16 +89,44 @@ type NodeStatus struct {
 	Supply     Supply       `json:"supply"`
 	History    *HistoryAt   `json:"history,omitempty"`
 	Pruned     uint64       `json:"pruned,omitempty"` // bodies of blocks up to this height aren't kept
-	EventSeq   uint64       `json:"event_seq"`        // newest event: read /events from here
-	Health     List[Check]  `json:"health"`
-	Hint       string       `json:"hint,omitempty"` // what to type next
+	// Verified says that this node applied every block from genesis itself; false while it stands on a snapshot that isn't
+	// confirmed, or looks for one.
+	Verified bool          `json:"verified"`
+	Snapshot *SnapshotSync `json:"snapshot,omitempty"` // nil once it is verified
+	EventSeq uint64        `json:"event_seq"`          // newest event: read /events from here
+	Health   List[Check]   `json:"health"`
+	Hint     string        `json:"hint,omitempty"` // what to type next
 }
 
 // SyncStatus says how far the validated tip is behind the best header.
 type SyncStatus struct {
-	State  string `json:"state"`  // "synced", "headers", "bodies", "no_peers", "rebuilding"
+	State  string `json:"state"`  // "synced", "headers", "bodies", "no_peers", "rebuilding", "snapshot"
 	Behind uint64 `json:"behind"` // blocks
 	Peers  int    `json:"peers"`  // being fetched from
+}
+
+// SnapshotSync is how far a node is that begins with a snapshot.
+type SnapshotSync struct {
+	State    string        `json:"state"`            // "waiting" for one, "loading", fetching "history", "replay" of it
+	Height   uint64        `json:"height,omitempty"` // of its block
+	Block    chain.BlockID `json:"block"`
+	Accounts uint64        `json:"accounts,omitempty"` // loaded
+	Of       uint64        `json:"of,omitempty"`       // accounts there are, as peers say
+	Missing  uint64        `json:"missing,omitempty"`  // blocks before it whose bodies aren't here yet
+	Replayed uint64        `json:"replayed,omitempty"` // blocks before it that have been applied
+}
+
+// String is one line for a person.
+func (s *SnapshotSync) String() string {
+	switch s.State {
+	case "waiting":
+		return "looking for a snapshot"
+	case "loading":
+		return fmt.Sprintf("loading the accounts at block %d: %d of %d", s.Height, s.Accounts, s.Of)
+	case "history":
+		return fmt.Sprintf("stands on a snapshot of block %d: %d blocks before it are to be fetched and applied", s.Height, s.Missing)
+	}
+	return fmt.Sprintf("stands on a snapshot of block %d: %d blocks before it have been applied", s.Height, s.Replayed)
 }
 
 // PeerCount counts connected peers.

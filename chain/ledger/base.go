@@ -133,6 +133,12 @@ func (l *Ledger) LoadSnapshot(id chain.BlockID, next func() (statetree.Leaf, boo
 	return l.standAt(e, s, &w, tipRecord{id: id, height: s.Header.Height, issued: issued, burned: most - sum, undoFrom: s.Header.Height + 1, accounts: n})
 }
 
+// BaseHeader is the header of a block that LoadSnapshot would take. Errors are as there.
+func (l *Ledger) BaseHeader(id chain.BlockID) (chain.State, error) {
+	_, s, err := l.baseOf(id)
+	return s, err
+}
+
 // baseOf is a block that can be the base.
 func (l *Ledger) baseOf(id chain.BlockID) (*entry, chain.State, error) {
 	l.mu.RLock()
@@ -175,7 +181,7 @@ func (w *loader) page(k statetree.PageKey, page []byte) error {
 
 func (w *loader) put(k, v []byte) error {
 	w.parts = append(w.parts, [2][]byte{k, v})
-	if w.bytes += len(k) + len(v); w.bytes < loadPart {
+	if w.bytes += len(k) + len(v); w.bytes < w.l.cfg.loadPart {
 		return nil
 	}
 	return w.flush()
@@ -250,6 +256,9 @@ func (l *Ledger) standAt(e *entry, s chain.State, w *loader, r tipRecord) error 
 	l.behind, l.unsettled = behind{}, true
 	if err := l.db.View(l.loadAccounts); err != nil {
 		return l.fatal(err)
+	}
+	if l.cfg.pinEvery > 0 {
+		l.pin() // others may begin with it too
 	}
 	return l.chooseHeader()
 }

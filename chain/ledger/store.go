@@ -50,6 +50,7 @@ type Config struct {
 	historyCut  int          // tests: records of it in one transaction; 0 is as many as fit
 	historySpan int          // tests: blocks in a batch of the history index; 0 means historySpan
 	pinEvery    int          // see PinEvery
+	loadPart    int          // tests: bytes of a snapshot's pages written at once; 0 means loadPart
 	behind      int          // tests: accounts in the journal from which it is written out; 0 means JournalAccounts
 }
 
@@ -100,6 +101,9 @@ func (c *Config) defaults() error {
 	}
 	if c.historySpan == 0 {
 		c.historySpan = historySpan
+	}
+	if c.loadPart == 0 {
+		c.loadPart = loadPart
 	}
 	if c.maxChange == 0 {
 		c.maxChange = maxChange

@@ -166,6 +166,14 @@ func (p *Paged) Range(from, to Hash, maxLeaves int) ([]Leaf, RangeProof, error) 
 	return leaves, proof, failed
 }
 
+// ProveRange is the proof of Range for whoever has the leaves: all of the range,
+// or with more those up to path to.
+func (p *Paged) ProveRange(from, to Hash, more bool) (RangeProof, error) {
+	var failed error
+	r := ranger{from: pathFrom(&from), to: pathFrom(&to)}
+	return RangeProof{More: more, Nodes: r.prove(p.t.cursor(&failed), nil)}, failed
+}
+
 // Walk calls use with every account, ascending by path, until it returns an
 // error, which Walk returns.
 func (p *Paged) Walk(use func(*Leaf) error) error {

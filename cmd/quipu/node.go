@@ -55,6 +55,7 @@ type running struct {
 	mine, history, discover, mdns            bool
 	mineRate                                 float64
 	maxUpload                                string
+	sync                                     string
 	edge                                     edge
 }
 
@@ -85,6 +86,7 @@ func (r *running) command() *cobra.Command {
 	f.StringVar(&r.maxUpload, "max-upload", "0", "`RATE` at which peers are answered, all together: 8mbit, 1MiB; 0 doesn't limit")
 	f.IntVar(&r.prune, "prune", 0, "keep the bodies of the last `N` blocks only, at least 4096; 0 keeps all")
 	f.IntVar(&r.stateMemory, "state-memory", ledger.StateMemory>>20, "`MIB` that accounts in memory may take; those of more are read from disk")
+	f.StringVar(&r.sync, "sync", "full", "full applies every block; snapshot begins an empty node with the accounts of a recent block and applies what\nlies before in the background")
 	f.BoolVar(&r.history, "history", false, "keep each account's transactions findable: quipu account history")
 	f.StringArrayVar(&r.checkpoints, "checkpoint", nil, "`HEIGHT:ID`: follow no other block at that height; may be given often")
 	f.BoolVar(&r.mine, "mine", false, "make blocks")
@@ -182,6 +184,15 @@ func (r *running) config() (cfg node.Config, err error) {
 	}
 	if cfg.Checkpoints, err = parseCheckpoints(r.checkpoints, cfg.Genesis); err != nil {
 		return cfg, err
+	}
+	switch r.sync {
+	case "full", "":
+	case "snapshot":
+		if cfg.SyncSnapshot = true; r.history {
+			return cfg, usageError("leave --history out until quipu status says that the node is verified", "--sync snapshot and --history: the index needs every block, in order")
+		}
+	default:
+		return cfg, usageError("", "--sync %q: full or snapshot", r.sync)
 	}
 	cfg.Mine, cfg.MineRate, cfg.FreeSpace, cfg.History = r.mine, r.mineRate, freeSpace, r.history
 	switch r.logFormat {

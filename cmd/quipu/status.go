@@ -66,7 +66,9 @@ func statusScreen(s *rpc.NodeStatus, source string) string {
 	if h := s.History; h != nil {
 		row("history", "accounts' histories up to block %d%s", h.Height, plural(h.Behind, ", %d block behind", ", %d blocks behind"))
 	}
-	if s.Pruned > 0 {
+	if s.Snapshot != nil {
+		row("verified", "no: %s", s.Snapshot)
+	} else if s.Pruned > 0 {
 		row("pruned", "no bodies of blocks up to %d, all headers", s.Pruned)
 	}
 	row("peer id", "%s", s.PeerID)

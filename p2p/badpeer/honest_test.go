@@ -159,12 +159,15 @@ func (n *honest) Wanted(int) []p2p.Want {
 	return []p2p.Want{{ID: best.ID, Header: best.Header}}
 }
 
-func (n *honest) Held() []wire.Range                          { return []wire.Range{{From: 1, To: n.Tip().Header.Height}} }
-func (n *honest) PoolLeaves(int) []chain.LeafHash             { return nil }
-func (n *honest) PoolPart(wire.Prefix, bool) []chain.LeafHash { return nil }
-func (n *honest) PoolTxs([]chain.LeafHash) [][]byte           { return nil }
-func (n *honest) HasTx(chain.LeafHash) bool                   { return false }
-func (n *honest) TxStatus(ids []chain.TxID) []wire.TxStatus   { return make([]wire.TxStatus, len(ids)) }
+func (n *honest) Held() []wire.Range                                { return []wire.Range{{From: 1, To: n.Tip().Header.Height}} }
+func (n *honest) PoolLeaves(int) []chain.LeafHash                   { return nil }
+func (n *honest) PoolPart(wire.Prefix, bool) []chain.LeafHash       { return nil }
+func (n *honest) PoolTxs([]chain.LeafHash) [][]byte                 { return nil }
+func (n *honest) HasTx(chain.LeafHash) bool                         { return false }
+func (n *honest) Verified() bool                                    { return true }
+func (n *honest) Snapshots() []wire.Snapshot                        { return nil }
+func (n *honest) StateRange(*wire.StateRequest, int) ([]byte, bool) { return nil, false }
+func (n *honest) TxStatus(ids []chain.TxID) []wire.TxStatus         { return make([]wire.TxStatus, len(ids)) }
 func (n *honest) AccountProof(chain.BlockID, chain.Account) (p chain.AccountProof, code wire.ProofCode) {
 	return p, wire.ProofMissing
 }

@@ -201,6 +201,30 @@ var codecs = []codec{
 		}
 		return AppendBlockIndexTxs(nil, txs), nil
 	}},
+	{"state request", func(b []byte) ([]byte, error) {
+		q, err := DecodeStateRequest(b)
+		if err != nil {
+			return nil, err
+		}
+		return q.Append(nil), nil
+	}},
+	{"state answer", func(b []byte) ([]byte, error) {
+		if len(b) > 0 && b[0] == stateList {
+			list, err := DecodeSnapshots(b)
+			if err != nil {
+				return nil, err
+			}
+			return AppendSnapshots(nil, list), nil
+		}
+		r, err := DecodeState(b)
+		if err != nil {
+			return nil, err
+		}
+		if r == nil {
+			return StateMissing(), nil
+		}
+		return AppendStateRange(nil, statetree.AppendRange(nil, r.Leaves, r.proof)), nil
+	}},
 	{"frame", func(b []byte) ([]byte, error) {
 		r := bytes.NewReader(b)
 		payload, err := ReadFrame(r, MaxAnswer)
@@ -298,6 +322,11 @@ func examples() []example {
 	compact := Compact{IDs: []uint64{key.ID(&first), key.ID(&third)}, Prefilled: []PlacedTx{{Index: 1, Raw: exampleTx()}}}
 	indexRequest := BlockIndexRequest{ID: fill[chain.BlockID](0xb1), Indexes: []uint16{7, 300}}
 	shortRequest := ShortRequest{ID: compactRequest.ID, Nonce: compactRequest.Nonce, IDs: compact.IDs}
+	stateRequest := StateRequest{Height: 1024, Block: fill[chain.BlockID](0xb1), To: LastPath, Max: MaxState}
+	var tree statetree.Tree
+	tree.Update([]statetree.Change{{Leaf: Leaf{Account: fill[chain.Account](0xf0), Balance: 100_000_000, Nonce: 7}}})
+	leaves, proof := tree.Range(chain.Hash{}, LastPath, 2)
+	encoded := statetree.AppendRange(nil, leaves, proof)
 	statuses := []TxStatus{
 		{State: TxUnknown},
 		{State: TxVerified, Took: 60},
@@ -347,6 +376,11 @@ func examples() []example {
 		{"tx proof", "the second of two transactions", AppendTxProof(nil, ProofFollows, &proved)},
 		{"tx proof", "no such transaction", AppendTxProof(nil, ProofMissing, nil)},
 		{"account proof", "not under that block", AppendAccountProof(nil, ProofElsewhere, nil)},
+		{"state request", "which snapshots", []byte{0}},
+		{"state request", "all accounts at height 1,024", stateRequest.Append(nil)},
+		{"state answer", "not here", StateMissing()},
+		{"state answer", "two snapshots", AppendSnapshots(nil, []Snapshot{{1024, fill[chain.BlockID](0xb1), 70_000}, {2048, fill[chain.BlockID](0xb2), 80_000}})},
+		{"state answer", "the one account there is", AppendStateRange(nil, encoded)},
 		{"frame", "the payload 0a0b0c", AppendFrame(nil, []byte{10, 11, 12})},
 	}
 	out := make([]example, len(list))

@@ -69,4 +69,6 @@ func FuzzCompact(f *testing.F)         { fuzz(f, "compact answer") }
 func FuzzIndexRequest(f *testing.F)    { fuzz(f, "blocktxs by place request") }
 func FuzzShortRequest(f *testing.F)    { fuzz(f, "blocktxs by short id request") }
 func FuzzIndexTxs(f *testing.F)        { fuzz(f, "blocktxs by place answer") }
+func FuzzStateRequest(f *testing.F)    { fuzz(f, "state request") }
+func FuzzState(f *testing.F)           { fuzz(f, "state answer") }
 func FuzzFrame(f *testing.F)           { fuzz(f, "frame") }

@@ -2,13 +2,14 @@ package wire
 
 import "quipu/chain"
 
-// Names of the stream protocols and topics. "state" is kept for later.
+// Names of the stream protocols and topics.
 const (
 	NameStatus   = "status"
 	NameHeaders  = "headers"
 	NameBodies   = "bodies"
 	NameBlockTxs = "blocktxs"
 	NameTxStatus = "txstatus"
+	NameState    = "state"
 	NamePeers    = "peers"
 	NameProof    = "proof"
 	NamePool     = "pool"
