@@ -22,6 +22,7 @@ const (
 	peerJobs   = 8                      // jobs asked of one peer at once; it answers wire requests of up to 16
 	peerWindow = 8 << 20                // bytes asked of one peer and not here yet
 	lead       = 100 * time.Millisecond // how long, beside the round trip, a peer has left to send when it is asked for more
+	jumps      = 2                      // one in so many jobs of what is rare is drawn anew
 	headBytes  = 2 * jobMin             // what the tip waits for, at least two bodies
 
 	rateOver    = time.Second           // time constant of a peer's rate
@@ -51,11 +52,10 @@ type schedule struct {
 	order   []*source // the same, by id
 	pieces  []*piece  // in the order of Backend.Wanted; those that have come are left out
 	known   map[chain.BlockID]*piece
-	more    bool   // pieces doesn't list all that is missing
-	holders int    // peers that hold anything that is listed
-	at      uint64 // the height after the last that was drawn
-	asked   int64  // bytes asked for, each body counted once
-	hedged  int64  // bytes asked for a second time
+	more    bool  // pieces doesn't list all that is missing
+	holders int   // peers that hold anything that is listed
+	asked   int64 // bytes asked for, each body counted once
+	hedged  int64 // bytes asked for a second time
 }
 
 // piece is a body that is missing, or has come and isn't imported yet.
@@ -81,6 +81,7 @@ type source struct {
 	markAt  time.Time
 	silent  time.Duration // how long it has sent nothing
 	suspect bool          // that is longer than its rate explains
+	at      uint64        // the height after the last that was drawn for it
 }
 
 // job is bodies asked of one peer in one request.
@@ -100,7 +101,7 @@ type job struct {
 }
 
 func newSchedule(few int, draw *rand.Rand) *schedule {
-	return &schedule{few: few, draw: draw, sources: map[peer.ID]*source{}, known: map[chain.BlockID]*piece{}, at: draw.Uint64()}
+	return &schedule{few: few, draw: draw, sources: map[peer.ID]*source{}, known: map[chain.BlockID]*piece{}}
 }
 
 // seen is a peer that may be asked.
@@ -370,8 +371,8 @@ func (s *schedule) pick(src *source, left *remaining) []*piece {
 	}
 	first := may[0]
 	if rarest < len(s.order) {
-		i := slices.IndexFunc(may, func(i int) bool { return s.pieces[i].Header.Height == s.at })
-		if i < 0 {
+		i := slices.IndexFunc(may, func(i int) bool { return s.pieces[i].Header.Height == src.at })
+		if i < 0 || s.draw.IntN(jumps) == 0 {
 			i = s.draw.IntN(len(may))
 		}
 		first = may[i]
@@ -380,7 +381,7 @@ func (s *schedule) pick(src *source, left *remaining) []*piece {
 	if job == nil || s.wait(src, job, left) {
 		return nil
 	}
-	s.at = job[len(job)-1].Header.Height + 1
+	src.at = job[len(job)-1].Header.Height + 1
 	return job
 }
 
