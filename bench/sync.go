@@ -123,7 +123,13 @@ func (c SyncNode) Run(ctx context.Context, up func(addr string), done func(SyncO
 			cancel()
 			return err
 		}
-		done(c.result(n))
+		r := c.result(n)
+		if r.Bytes, err = bodyBytes(c.File); err != nil {
+			cancel()
+			return err
+		}
+		r.GoodputMbit = 8e-6 * float64(r.Bytes) / r.Seconds
+		done(r)
 	}
 	defer cancel()
 	return <-ended
@@ -151,12 +157,31 @@ func (c *SyncNode) result(n *node.Node) (r SyncOnce) {
 	s := n.SyncState()
 	r.UserS, r.SystemS = cpuTime()
 	r.PeakRSSMB = peakRSS()
-	r.Bytes, r.Hedged, r.Duplicate = s.Bytes, s.Hedged, s.Duplicate
+	r.Hedged, r.Duplicate = s.Hedged, s.Duplicate
 	r.Seconds = last.Sub(s.First).Seconds()
-	r.GoodputMbit = 8e-6 * float64(r.Bytes) / r.Seconds
 	r.Banned = n.Banned()
 	r.First, r.Last = s.First.UnixMicro(), last.UnixMicro()
 	return r
+}
+
+// bodyBytes sums the bodies of a chain's file.
+func bodyBytes(file string) (n uint64, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	_, blocks, err := ledger.ReadExport(f)
+	if err != nil {
+		return 0, err
+	}
+	for b, err := range blocks {
+		if err != nil {
+			return 0, err
+		}
+		n += uint64(len(b.Body))
+	}
+	return n, nil
 }
 
 // bad is a node whose bodies can't be relied on.

@@ -56,7 +56,7 @@ func (a *api) run(ctx context.Context) error { return a.server.Serve(ctx) }
 
 func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) {
 	n := a.n
-	tip, best, sync := n.ledger.Tip(), n.ledger.BestHeader(), n.net.SyncState()
+	tip, best := n.ledger.Tip(), n.ledger.BestHeader()
 	issued, burned := n.ledger.Supply()
 	s := rpc.NodeStatus{
 		Version: Version, PID: os.Getpid(), Started: n.started.UTC(), UptimeMS: time.Since(n.started).Milliseconds(),
@@ -81,22 +81,7 @@ func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) 
 			s.Peers.In++
 		}
 	}
-	if best.Header.Height > tip.Header.Height {
-		s.Sync.Behind = best.Header.Height - tip.Header.Height
-	}
-	s.Sync.Peers = sync.Jobs
-	switch {
-	case n.rebuilding.Load():
-		s.Sync.State = "rebuilding"
-	case s.Sync.Behind > 2:
-		s.Sync.State = "bodies"
-	case sync.NetworkHeight > best.Header.Height+2:
-		s.Sync.State = "headers"
-	case s.Peers.In+s.Peers.Out == 0:
-		s.Sync.State = "no_peers"
-	default:
-		s.Sync.State = "synced"
-	}
+	s.Sync = n.syncStatus(s.Peers.In + s.Peers.Out)
 	s.Mining = rpc.Mining{On: n.cfg.Mine, RateCap: uint64(n.cfg.MineRate), HashRate: n.hashRate.Load(), BlocksMined: n.blocksMined.Load()}
 	if n.cfg.Mine {
 		s.Mining.Miner = chain.EncodeAddress(n.g.Prefix, n.cfg.Miner)

@@ -74,7 +74,7 @@ func newMetrics(n *Node) *metrics {
 	gauge("quipu_peers_outbound_slots", "Outbound peers chosen from the address book.", func() float64 { return float64(n.net.BookInfo().Slots) })
 	gauge("quipu_addresses_new", "Addresses in the book that haven't answered yet.", func() float64 { return float64(n.net.BookInfo().New) })
 	gauge("quipu_addresses_tried", "Addresses in the book that have answered.", func() float64 { return float64(n.net.BookInfo().Tried) })
-	m.registry.MustRegister(counts{n})
+	m.registry.MustRegister(counts{n}, syncMetrics{n})
 	return m
 }
 

@@ -157,9 +157,11 @@ type SyncState struct {
 	Suspects      int       // of those, peers that have sent nothing for a while
 	Syncing       bool      // tip more than nearTip blocks behind the best header, and bodies come or haven't been late for long
 	Rate, TxRate  float64   // bytes of bodies and transactions imported a second, over the last seconds
+	BlockRate     float64   // blocks a second by which the tip rises, over the same
 	Bytes, Txs    uint64    // the same, since the start
 	Hedged        uint64    // bytes asked of a second peer
 	Duplicate     uint64    // bytes received in vain
+	Served        uint64    // bytes of bodies sent to others
 	First         time.Time // of the first request to any peer
 }
 

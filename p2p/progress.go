@@ -25,14 +25,14 @@ type meter struct {
 }
 
 type reading struct {
-	at         time.Time
-	bytes, txs uint64
+	at                 time.Time
+	bytes, txs, height uint64
 }
 
 const rateSpan = 2 * time.Second
 
 // rate takes a reading in.
-func (m *meter) rate(now reading) (bytes, txs float64) {
+func (m *meter) rate(now reading) (bytes, txs, blocks float64) {
 	if m.since.at.IsZero() {
 		m.since, m.later = now, now
 	}
@@ -41,9 +41,10 @@ func (m *meter) rate(now reading) (bytes, txs float64) {
 	}
 	passed := now.at.Sub(m.since.at).Seconds()
 	if passed <= 0 {
-		return 0, 0
+		return 0, 0, 0
 	}
-	return float64(now.bytes-m.since.bytes) / passed, float64(now.txs-m.since.txs) / passed
+	up := now.height - min(now.height, m.since.height)
+	return float64(now.bytes-m.since.bytes) / passed, float64(now.txs-m.since.txs) / passed, float64(up) / passed
 }
 
 // asked notes the first request of this service.
@@ -95,6 +96,7 @@ func (p *syncProgress) flying() bool {
 func (d *download) show(now time.Time) {
 	d.patience.look(now, d.s.behind(), d.importing == 0, d.s.syncNow.takeArrived())
 	open, flying, jobs := d.plan.counts()
+	tip := d.s.b.Tip().Header.Height
 	p := &d.s.syncNow
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,7 +111,7 @@ func (d *download) show(now time.Time) {
 			p.now.Suspects++
 		}
 	}
-	p.now.Rate, p.now.TxRate = p.meter.rate(reading{now, p.bytes, p.txs})
+	p.now.Rate, p.now.TxRate, p.now.BlockRate = p.meter.rate(reading{now, p.bytes, p.txs, tip})
 	p.now.Bytes, p.now.Txs, p.now.First = p.bytes, p.txs, p.first
 }
 
@@ -128,5 +130,6 @@ func (s *Service) SyncState() SyncState {
 	}
 	counts := s.stats.all()
 	out.Hedged, out.Duplicate = counts["body_bytes_hedged"], counts["body_bytes_duplicate"]
+	out.Served = counts["body_bytes_served"]
 	return out
 }

@@ -103,6 +103,16 @@ type SyncStatus struct {
 	State  string `json:"state"`  // "synced", "headers", "bodies", "no_peers", "rebuilding", "snapshot"
 	Behind uint64 `json:"behind"` // blocks
 	Peers  int    `json:"peers"`  // being fetched from
+
+	Rate    float64 `json:"rate"`    // bytes of bodies a second, over the last seconds
+	TxRate  float64 `json:"tx_rate"` // transactions a second, the same
+	ETAMS   int64   `json:"eta_ms"`  // until the best header is reached at the pace of the last seconds; 0 isn't known
+	Pending int     `json:"pending"` // bodies that are listed and not asked for yet
+	Flying  int     `json:"flying"`  // bodies asked for, or waiting for import
+	Waiting int     `json:"waiting"` // bytes of those that have come
+	Bytes   uint64  `json:"bytes"`   // of bodies, since the start
+	Hedged  uint64  `json:"hedged"`  // bytes asked of a second peer, since the start
+	InVain  uint64  `json:"in_vain"` // bytes of bodies received a second time, since the start
 }
 
 // SnapshotSync is how far a node is that begins with a snapshot.

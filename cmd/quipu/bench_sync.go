@@ -148,7 +148,7 @@ func (s *syncing) run(ctx context.Context) (*bench.SyncResult, error) {
 	for i := range rows {
 		row := &rows[i]
 		for k := range s.runs {
-			what := fmt.Sprintf("%d servers", row.Peers)
+			what := plural(row.Peers, "%d server", "%d servers")
 			if row.Fault != "" {
 				what += ", one of them bad: " + row.Fault
 			}

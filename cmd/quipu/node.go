@@ -57,6 +57,7 @@ type running struct {
 	maxUpload                                string
 	sync                                     string
 	edge                                     edge
+	watch                                    *watchSync
 }
 
 func (r *running) command() *cobra.Command {
@@ -119,6 +120,11 @@ func (r *running) run(ctx context.Context) (err error) {
 		return startError(err, cfg.DataDir)
 	}
 	r.banner(&cfg, n.About())
+	watching, stop := context.WithCancel(ctx)
+	var watched sync.WaitGroup
+	watched.Go(func() { r.watch.run(watching, n, cfg.Log) })
+	defer watched.Wait()
+	defer stop()
 	defer context.AfterFunc(ctx, func() {
 		r.a.say("stopping cleanly; Ctrl-C again forces it")
 	})()
@@ -195,11 +201,12 @@ func (r *running) config() (cfg node.Config, err error) {
 		return cfg, usageError("", "--sync %q: full or snapshot", r.sync)
 	}
 	cfg.Mine, cfg.MineRate, cfg.FreeSpace, cfg.History = r.mine, r.mineRate, freeSpace, r.history
+	r.watch = &watchSync{a: r.a, live: r.a.live()}
 	switch r.logFormat {
 	case "text":
-		cfg.Log = slog.New(slog.NewTextHandler(r.a.err, nil))
+		cfg.Log = slog.New(slog.NewTextHandler(r.watch, nil))
 	case "json":
-		cfg.Log = slog.New(slog.NewJSONHandler(r.a.err, nil))
+		cfg.Log = slog.New(slog.NewJSONHandler(r.watch, nil))
 	default:
 		return cfg, usageError("", "--log-format %q: text or json", r.logFormat)
 	}

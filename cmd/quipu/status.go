@@ -109,8 +109,18 @@ func syncLine(s *rpc.NodeStatus) string {
 	if s.Sync.State == "rebuilding" {
 		return fmt.Sprintf("applying a heavier chain from block 0  %d of %d blocks (%.1f %%)", s.Tip.Height, best, percent)
 	}
-	return fmt.Sprintf("%s  %d of %d blocks (%.1f %%), %d to go, from %d peers", s.Sync.State, s.Tip.Height, best, percent, s.Sync.Behind, s.Sync.Peers)
+	line := fmt.Sprintf("%s  %d of %d blocks (%.1f %%), %d to go, from %d peers", s.Sync.State, s.Tip.Height, best, percent, s.Sync.Behind, s.Sync.Peers)
+	if s.Sync.Rate > 0 {
+		line += ", " + pace(s.Sync.Rate, s.Sync.TxRate)
+	}
+	if s.Sync.ETAMS > 0 {
+		line += ", " + ago((time.Duration(s.Sync.ETAMS) * time.Millisecond).Round(time.Second)) + " left"
+	}
+	return line
 }
+
+// pace is how fast a sync goes.
+func pace(bytes, txs float64) string { return fmt.Sprintf("%.2f MB/s, %.0f tx/s", bytes/1e6, txs) }
 
 func miningLine(m *rpc.Mining) string {
 	if !m.On {
