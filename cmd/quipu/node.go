@@ -120,11 +120,11 @@ func (r *running) run(ctx context.Context) (err error) {
 		return startError(err, cfg.DataDir)
 	}
 	r.banner(&cfg, n.About())
-	watching, stop := context.WithCancel(ctx)
+	watching, unwatch := context.WithCancel(ctx)
 	var watched sync.WaitGroup
 	watched.Go(func() { r.watch.run(watching, n, cfg.Log) })
 	defer watched.Wait()
-	defer stop()
+	defer unwatch()
 	defer context.AfterFunc(ctx, func() {
 		r.a.say("stopping cleanly; Ctrl-C again forces it")
 	})()

@@ -67,6 +67,7 @@ func allMeasured() []measured {
 			fmt.Sprintf("import-block-%05d", n), fmt.Sprintf("bench import --blocks %d --txs %d --accounts 10000", 100_000/n, n),
 		})
 	}
+	out = append(out, syncMeasured...)
 	return append(out,
 		measured{"import-hostile", "bench import --hostile --blocks 20"},
 		measured{"import-long", "bench import --blocks 200 --txs 5000 --accounts 100000"},
@@ -184,7 +185,7 @@ func drawAll(dir string) error {
 	for _, p := range []struct {
 		name string
 		draw func(dir string) (string, error)
-	}{{"accounts", drawAccounts}, {"cores", drawCores}, {"blocks", drawBlocks}, {"stages", drawStages}} {
+	}{{"accounts", drawAccounts}, {"cores", drawCores}, {"blocks", drawBlocks}, {"stages", drawStages}, {"sync", drawSync}} {
 		svg, err := p.draw(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprintf(os.Stderr, "%s.svg is not drawn: %v\n", p.name, err)

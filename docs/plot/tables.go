@@ -15,7 +15,7 @@ func writeTables(dir, file string) error {
 		return err
 	}
 	text := string(b)
-	for name, table := range map[string]func(string) (string, error){"rows": rowTable, "stages": stageTable} {
+	for name, table := range map[string]func(string) (string, error){"rows": rowTable, "stages": stageTable, "sync": syncTable} {
 		begin, end := "<!-- "+name+" from docs/figures -->\n", "<!-- end of "+name+" -->"
 		before, rest, ok := strings.Cut(text, begin)
 		_, after, ok2 := strings.Cut(rest, end)
