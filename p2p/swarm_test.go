@@ -29,8 +29,8 @@ var largeChain = sync.OnceValues(func() (*chain.Genesis, []chain.Block) {
 	return g, blocks
 })
 
-// swarm is servers of the large chain with limited uploads, and how long a fresh node takes.
-type swarm struct {
+// fetching is servers of the large chain with limited uploads, and how long a fresh node takes.
+type fetching struct {
 	*world
 	g      *chain.Genesis
 	blocks []chain.Block
@@ -38,8 +38,8 @@ type swarm struct {
 	addrs  []string
 }
 
-func newSwarm(w *world) *swarm {
-	s := &swarm{world: w}
+func newSwarm(w *world) *fetching {
+	s := &fetching{world: w}
 	s.g, s.blocks = largeChain()
 	for i := range s.blocks {
 		s.size += float64(len(s.blocks[i].Body))
@@ -48,7 +48,7 @@ func newSwarm(w *world) *swarm {
 }
 
 // serve starts a server with so many bytes a second.
-func (s *swarm) serve(rate int64, fault func(f *fake)) *node {
+func (s *fetching) serve(rate int64, fault func(f *fake)) *node {
 	s.Helper()
 	f := newFake(s.g)
 	f.load(s.blocks)
@@ -61,7 +61,7 @@ func (s *swarm) serve(rate int64, fault func(f *fake)) *node {
 }
 
 // fetch is the time from a node's first request to its last block.
-func (s *swarm) fetch() (*node, time.Duration) {
+func (s *fetching) fetch() (*node, time.Duration) {
 	s.Helper()
 	f := newFake(s.g)
 	n := s.start(f, nil, s.addrs...)
@@ -158,7 +158,7 @@ func TestSyncWithOneBadPeer(t *testing.T) {
 // Empty nodes that fetch from one seed serve each other: the seed sends little more than the chain, and all are done long
 // before it could have served each.
 func TestSwarmSpreadsASeed(t *testing.T) {
-	const rate, empty = 400 * kB, 6
+	const rate, empty = 400 * kB, 5
 	inWorld(t, func(w *world) {
 		s := newSwarm(w)
 		seed := s.serve(rate, nil)
