@@ -43,7 +43,7 @@ const (
 //
 // A peer is asked for more when it has so little left to send that a round trip would let it run dry: what it is asked
 // for ahead is its rate times that time, and a slow peer gets one body. What the tip waits for goes to the fastest. All
-// else is taken in order while all peers hold it. Where some lack it, they want it too, and asking all for the lowest would make
+// else is taken in order while most peers hold it. Where most lack it, they want it too, and asking for the lowest would make
 // one seed send everything to everybody: then the rarest is taken first, from a place drawn at random.
 type schedule struct {
 	few     int // a job's bodies aren't split below this number
@@ -136,7 +136,7 @@ func (s *schedule) peers(all []seen) {
 }
 
 // list takes in what is missing, in order, and who may be asked for each. more says that there is more than that.
-func (s *schedule) list(wants []Want, who func(*Want) []*source, more bool) {
+func (s *schedule) list(wants []Want, who [][]*source, more bool) {
 	known := make(map[chain.BlockID]*piece, len(wants))
 	holders := map[*source]bool{}
 	s.pieces, s.more = s.pieces[:0], more
@@ -147,7 +147,7 @@ func (s *schedule) list(wants []Want, who func(*Want) []*source, more bool) {
 		}
 		p.Want = wants[i]
 		known[p.ID] = p
-		if p.who = who(&p.Want); !p.done {
+		if p.who = who[i]; !p.done {
 			s.pieces = append(s.pieces, p)
 		}
 		for _, src := range p.who {
@@ -300,9 +300,10 @@ func (src *source) room() bool {
 	return src.rate > 0 && float64(src.outstanding()) <= ahead
 }
 
-// next gives the jobs to be started now. It has entered them as if they were.
-func (s *schedule) next(now time.Time) (out []*job) {
-	for given := true; given; {
+// next gives the jobs to be started now, and has entered them as if they were. It starts none any more when they ask for
+// budget bytes; what is asked for twice isn't counted.
+func (s *schedule) next(now time.Time, budget int64) (out []*job) {
+	for given := true; given && budget > 0; {
 		given = false
 		free := slices.DeleteFunc(slices.Clone(s.order), func(src *source) bool { return !src.room() })
 		slices.SortStableFunc(free, func(a, b *source) int {
@@ -314,9 +315,13 @@ func (s *schedule) next(now time.Time) (out []*job) {
 			if pieces == nil {
 				pieces, hedge = s.double(src), true
 			}
-			if pieces != nil {
-				out, given = append(out, s.start(src, pieces, hedge, now)), true
-				left = s.left()
+			if pieces == nil {
+				continue
+			}
+			j := s.start(src, pieces, hedge, now)
+			out, given, left = append(out, j), true, s.left()
+			if budget -= j.bytes; budget <= 0 {
+				break
 			}
 		}
 	}
@@ -353,13 +358,14 @@ func (s *schedule) pick(src *source, left *remaining) []*piece {
 	if first := s.headFor(src, left); first >= 0 {
 		return s.gather(src, first, bytes, bodies, func(*piece) bool { return true })
 	}
-	rarest := len(s.order) + 1
+	most := len(s.order)/2 + 1 // held by so many it isn't rare
+	rarest := most
 	for _, p := range s.pieces {
 		if len(p.who) < rarest && p.open() && p.from(src) {
 			rarest = len(p.who)
 		}
 	}
-	take := func(p *piece) bool { return len(p.who) == rarest }
+	take := func(p *piece) bool { return min(len(p.who), most) == rarest }
 	var may []int
 	for i, p := range s.pieces {
 		if take(p) && p.open() && p.from(src) {
@@ -370,7 +376,7 @@ func (s *schedule) pick(src *source, left *remaining) []*piece {
 		return nil
 	}
 	first := may[0]
-	if rarest < len(s.order) {
+	if rarest < most {
 		i := slices.IndexFunc(may, func(i int) bool { return s.pieces[i].Header.Height == src.at })
 		if i < 0 || s.draw.IntN(jumps) == 0 {
 			i = s.draw.IntN(len(may))
@@ -578,6 +584,14 @@ func (s *schedule) imported(id chain.BlockID) { delete(s.known, id) }
 func (s *schedule) busy(id chain.BlockID) bool {
 	p := s.known[id]
 	return p != nil && (p.done || len(p.jobs) > 0)
+}
+
+// flyingBytes is what has been asked for and isn't here yet.
+func (s *schedule) flyingBytes() (n int64) {
+	for _, src := range s.order {
+		n += src.outstanding()
+	}
+	return n
 }
 
 // counts are bodies to be asked for, on their way or waiting for import, and jobs.

@@ -46,7 +46,6 @@ type sim struct {
 	nodes  []*simNode
 	now    time.Duration
 	lose   func() bool // a job fails now
-	watch  func()      // called each step
 }
 
 const simStep = 10 * time.Millisecond
@@ -108,9 +107,6 @@ func (s *sim) run(limit time.Duration) {
 			s.t.Fatalf("not done after %v", s.now)
 		}
 		s.now += simStep
-		if s.watch != nil {
-			s.watch()
-		}
 		for _, n := range s.nodes {
 			s.serve(n)
 		}
@@ -139,20 +135,21 @@ func (s *sim) think(n *simNode) {
 				wants = append(wants, w)
 			}
 		}
-		n.plan.list(wants, func(w *Want) (who []*source) {
+		who := make([][]*source, len(wants))
+		for i := range wants {
 			for _, o := range s.nodes {
-				if o != n && o.told[w.Header.Height-1] {
-					who = append(who, n.plan.sources[o.id])
+				if o != n && o.told[wants[i].Header.Height-1] {
+					who[i] = append(who[i], n.plan.sources[o.id])
 				}
 			}
-			return who
-		}, false)
+		}
+		n.plan.list(wants, who, false)
 	}
 	n.plan.measure(now)
 	for _, j := range n.plan.stalled(now, 5*time.Second) {
 		s.drop(n, j)
 	}
-	for _, j := range n.plan.next(now) {
+	for _, j := range n.plan.next(now, 64<<20) {
 		for _, o := range s.nodes {
 			if o.id == j.from.id {
 				o.links[n] = append(o.links[n], &simJob{j: j, from: s.now + o.rtt})
@@ -403,8 +400,8 @@ func TestScheduleAsksTheFastestFirst(t *testing.T) {
 	s.sources["fast"].rate, s.sources["slow"].rate, s.sources["failed"].rate = 2*mb, mb/10, 9*mb
 	sim := newSim(t, 1, 400_000)
 	for _, want := range []peer.ID{"fast", "slow", "other", "failed"} {
-		s.list(sim.bodies, func(*Want) []*source { return s.order }, true)
-		jobs := s.next(simStart)
+		s.list(sim.bodies, [][]*source{s.order}, true)
+		jobs := s.next(simStart, 1)
 		if len(jobs) != 1 || jobs[0].from.id != want {
 			t.Fatalf("%d jobs, the first of %q, want %q", len(jobs), jobs[0].from.id, want)
 		}
@@ -420,9 +417,9 @@ func TestScheduleHedges(t *testing.T) {
 	a, b := s.sources["a"], s.sources["b"]
 	a.rate, b.rate = 2*mb, mb
 	sim := newSim(t, 1, 400_000)
-	s.list(sim.bodies, func(*Want) []*source { return s.order }, true)
+	s.list(sim.bodies, [][]*source{s.order}, true)
 	now := simStart
-	jobs := s.next(now)
+	jobs := s.next(now, 1)
 	if len(jobs) != 1 || jobs[0].from != a {
 		t.Fatal("the fastest isn't asked")
 	}
@@ -434,7 +431,7 @@ func TestScheduleHedges(t *testing.T) {
 		}
 		now = simStart.Add(at)
 		s.measure(now)
-		hedge = s.next(now)
+		hedge = s.next(now, 1)
 	}
 	if len(hedge) != 1 || hedge[0].from != b || !hedge[0].hedge || at < hedgeMin || at > suspectMin {
 		t.Fatalf("after %v %+v", at, hedge)

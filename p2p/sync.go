@@ -140,7 +140,8 @@ func (d *download) look(ctx context.Context, now time.Time, arrivals chan<- arri
 		j.cancel(errStalled)
 	}
 	if !d.settling() {
-		for _, j := range d.plan.next(now) {
+		budget := int64(d.window()-d.waiting) - d.plan.flyingBytes()
+		for _, j := range d.plan.next(now, budget) {
 			d.launch(ctx, j, arrivals)
 		}
 	}
@@ -169,27 +170,23 @@ func (d *download) refill(now time.Time) {
 	heard := d.s.statuses()
 	d.stuck = 0
 	total := 0
-	wants = slices.DeleteFunc(wants, func(w Want) bool {
+	var list []Want
+	var who [][]*source
+	for i := range wants {
+		w := &wants[i]
 		cost := int(w.Header.BodySize) + bodyCost
 		total += cost
 		if d.s.relaying.has(w.ID) {
-			return true
+			continue
 		}
-		if !slices.ContainsFunc(heard, func(h told) bool { return d.mayAsk(&h, &w) }) && !d.plan.busy(w.ID) {
+		may := d.mayAsk(heard, w)
+		if len(may) == 0 && !d.plan.busy(w.ID) {
 			d.stuck += cost
-			return true
+			continue
 		}
-		return false
-	})
-	more := total+chain.MaxBody >= budget
-	d.plan.list(wants, func(w *Want) (who []*source) {
-		for i := range heard {
-			if src := d.plan.sources[heard[i].id]; src != nil && d.mayAsk(&heard[i], w) {
-				who = append(who, src)
-			}
-		}
-		return who
-	}, more)
+		list, who = append(list, *w), append(who, may)
+	}
+	d.plan.list(list, who, total+chain.MaxBody >= budget)
 }
 
 // settleTime is how long a node that has just started waits to hear all the peers it dials before it asks for bodies.
@@ -239,9 +236,25 @@ func (s *Service) statuses() (out []told) {
 	return out
 }
 
-// holds reports whether the peer says that it holds a body: it is its tip, its ranges cover the height, or it gossiped
-// the header.
-func (d *download) holds(h *told, w *Want) bool {
+// mayAsk lists the peers that say that they hold a body, but for those that said no when they were asked.
+func (d *download) mayAsk(heard []told, w *Want) (out []*source) {
+	announcers, refused := d.s.announced.of(w.ID), d.refusals[w.ID]
+	now := time.Now()
+	for i := range heard {
+		h := &heard[i]
+		no, asked := refused[h.id]
+		if asked && now.Before(no.until) && !(h.status.TipID == w.ID && h.at.After(no.at)) {
+			continue
+		}
+		if src := d.plan.sources[h.id]; src != nil && (h.holds(w) || slices.Contains(announcers, h.id)) {
+			out = append(out, src)
+		}
+	}
+	return out
+}
+
+// holds reports whether a peer's status says that it holds a body: it is its tip, or its ranges cover the height.
+func (h *told) holds(w *Want) bool {
 	if w.ID == h.status.TipID {
 		return true
 	}
@@ -250,15 +263,7 @@ func (d *download) holds(h *told, w *Want) bool {
 			return true
 		}
 	}
-	return slices.Contains(d.s.announced.of(w.ID), h.id)
-}
-
-func (d *download) mayAsk(h *told, w *Want) bool {
-	if !d.holds(h, w) {
-		return false
-	}
-	no, ok := d.refusals[w.ID][h.id]
-	return !ok || !time.Now().Before(no.until) || h.status.TipID == w.ID && h.at.After(no.at)
+	return false
 }
 
 // launch starts a job that the schedule has entered.

@@ -16,7 +16,7 @@ func init() { commands = append(commands, benchCommand) }
 var benchVerbs []func(*app) *cobra.Command
 
 func benchCommand(a *app) *cobra.Command {
-	c := noun("network", "bench", "Measure this machine: signatures, import, state", a.benchVerify())
+	c := noun("network", "bench", "Measure this machine: signatures, import, sync, state", a.benchVerify())
 	for _, add := range benchVerbs {
 		c.AddCommand(add(a))
 	}

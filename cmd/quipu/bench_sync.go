@@ -54,7 +54,7 @@ func (a *app) benchSync() *cobra.Command {
 			"applied. The run with the median time is printed.\n\n" +
 			"--fault adds to three good servers a fourth one that serves a few bodies and then stalls, sends garbage, or is slow\n" +
 			"from the start (a twentieth). --swarm lets so many empty nodes fetch from one server and each other, all limited\n" +
-			"alike, and compares with one that is alone.",
+			"alike, and compares with one that is alone, measured once.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := s.check(); err != nil {
 				return err
@@ -147,7 +147,11 @@ func (s *syncing) run(ctx context.Context) (*bench.SyncResult, error) {
 	rows := s.rows()
 	for i := range rows {
 		row := &rows[i]
-		for k := range s.runs {
+		runs := s.runs
+		if s.swarm > 0 && row.Swarm == 0 {
+			runs = 1 // only to compare with
+		}
+		for k := range runs {
 			what := plural(row.Peers, "%d server", "%d servers")
 			if row.Fault != "" {
 				what += ", one of them bad: " + row.Fault
@@ -155,7 +159,7 @@ func (s *syncing) run(ctx context.Context) (*bench.SyncResult, error) {
 			if row.Swarm > 0 {
 				what = fmt.Sprintf("%d empty nodes and 1 server", row.Swarm)
 			}
-			s.a.say("%s, run %d of %d …", what, k+1, s.runs)
+			s.a.say("%s, run %d of %d …", what, k+1, runs)
 			once, err := s.once(ctx, row)
 			if err != nil {
 				return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -176,7 +177,7 @@ func (r *running) config() (cfg node.Config, err error) {
 	}
 	cfg.Discover, cfg.MDNS = r.discover, r.mdns
 	cfg.Listen, cfg.HTTP, cfg.AllowHost, cfg.Bootstrap = r.listen, r.http, r.allowHost, r.bootstrap
-	if cfg.MaxUpload, err = parseRate(r.maxUpload); err != nil {
+	if cfg.MaxUpload, err = parseRate(cmp.Or(r.maxUpload, "0")); err != nil {
 		return cfg, usageError("add --max-upload 8mbit", "--max-upload %v", err)
 	}
 	if cfg.Prune = r.prune; r.prune != 0 && r.prune < minPrune {

@@ -12,8 +12,9 @@ import (
 
 // syncMeasured are the files of bench sync.
 var syncMeasured = []measured{
-	{"sync-8mbit", "bench sync --peers 1,2,4,8 --upload 8mbit"},
-	{"sync-4mbit", "bench sync --peers 4,8 --upload 4mbit"},
+	{"sync-8mbit-1", "bench sync --peers 1 --upload 8mbit"},
+	{"sync-8mbit-more", "bench sync --peers 2,4,8 --upload 8mbit"},
+	{"sync-4mbit", "bench sync --peers 2,4,8 --upload 4mbit"},
 	{"sync-unlimited", "bench sync --peers 4 --upload 0"},
 	{"sync-stall", "bench sync --fault stall"},
 	{"sync-slow", "bench sync --fault slow"},
@@ -61,10 +62,15 @@ func loadSync(dir, name string) (r syncResult, err error) {
 func drawSync(dir string) (string, error) {
 	var machine syncResult
 	c := chart{title: "Sync: goodput by the number of peers that serve, 200,000 transfers", xLabel: "peers", yLabel: "kbit/s"}
-	for _, name := range []string{"sync-8mbit", "sync-4mbit"} {
-		r, err := loadSync(dir, name)
-		if err != nil {
-			return "", err
+	for _, names := range [][]string{{"sync-8mbit-1", "sync-8mbit-more"}, {"sync-4mbit"}} {
+		var r syncResult
+		for _, name := range names {
+			one, err := loadSync(dir, name)
+			if err != nil {
+				return "", err
+			}
+			one.Runs = append(r.Runs, one.Runs...)
+			r = one
 		}
 		machine = r
 		s := series{name: fmt.Sprintf("%g Mbit/s each", r.Upload)}
