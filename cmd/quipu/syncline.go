@@ -16,7 +16,7 @@ import (
 const syncLineEvery = 15 * time.Second
 
 // watchSync shows the progress of a node's sync until ctx ends: on a terminal one line below the log, redrawn, elsewhere a
-// line of the log now and then. It returns what the log is to be written through.
+// line of the log now and then. The log is written through it.
 type watchSync struct {
 	a    *app
 	mu   sync.Mutex

@@ -14,7 +14,7 @@ import (
 var syncMeasured = []measured{
 	{"sync-8mbit-1", "bench sync --peers 1 --upload 8mbit"},
 	{"sync-8mbit-more", "bench sync --peers 2,4,8 --upload 8mbit"},
-	{"sync-4mbit", "bench sync --peers 2,4,8 --upload 4mbit"},
+	{"sync-4mbit", "bench sync --peers 4,8 --upload 4mbit"},
 	{"sync-unlimited", "bench sync --peers 4 --upload 0"},
 	{"sync-stall", "bench sync --fault stall"},
 	{"sync-slow", "bench sync --fault slow"},
