@@ -92,11 +92,9 @@ func (p *syncProgress) flying() bool {
 	return p.now.Jobs > 0
 }
 
-// show updates what SyncState reports.
-func (d *download) show(now time.Time) {
-	d.patience.look(now, d.s.behind(), d.importing == 0, d.s.syncNow.takeArrived())
+// shown updates what SyncState reports.
+func (d *download) shown() {
 	open, flying, jobs := d.plan.counts()
-	tip := d.s.b.Tip().Header.Height
 	p := &d.s.syncNow
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -111,7 +109,7 @@ func (d *download) show(now time.Time) {
 			p.now.Suspects++
 		}
 	}
-	p.now.Rate, p.now.TxRate, p.now.BlockRate = p.meter.rate(reading{now, p.bytes, p.txs, tip})
+	p.now.Rate, p.now.TxRate, p.now.BlockRate = p.meter.rate(reading{time.Now(), p.bytes, p.txs, d.tip})
 	p.now.Bytes, p.now.Txs, p.now.First = p.bytes, p.txs, p.first
 }
 

@@ -41,8 +41,9 @@ type download struct {
 	stuck     int       // bytes of wanted bodies that no peer can be asked for now
 	refusals  map[chain.BlockID]map[peer.ID]notHere
 	ready     []chain.Block
-	waiting   int // bytes of ready and of what is being imported
-	importing int // calls
+	waiting   int    // bytes of ready and of what is being imported
+	importing int    // calls
+	tip, best uint64 // heights, as of the last look: while blocks are applied the node may be slow to say
 	patience  patience
 }
 
@@ -101,7 +102,6 @@ func (s *Service) syncLoop(ctx context.Context) {
 		case blocks := <-imported:
 			d.landed(blocks)
 			why = changed
-			s.recheckTips()
 		}
 	}
 }
@@ -145,7 +145,10 @@ func (d *download) look(ctx context.Context, now time.Time, arrivals chan<- arri
 			d.launch(ctx, j, arrivals)
 		}
 	}
-	d.show(now)
+	best, tip := d.s.b.BestHeader(), d.s.b.Tip()
+	d.best, d.tip = best.Header.Height, tip.Header.Height
+	d.patience.look(time.Now(), d.best > d.tip+nearTip, d.importing == 0, d.s.syncNow.takeArrived())
+	d.shown()
 }
 
 // window bounds the bytes asked for or waiting for import.
@@ -350,6 +353,7 @@ func (d *download) startImport(ctx context.Context, imported chan<- []chain.Bloc
 				return
 			}
 		}
+		d.s.recheckTips()
 		select {
 		case imported <- blocks:
 		case <-ctx.Done():
@@ -366,8 +370,8 @@ func (d *download) landed(blocks []chain.Block) {
 		d.plan.imported(blocks[i].Header.ID())
 	}
 	d.s.syncNow.imported(blocks)
-	d.show(time.Now())
-	if d.s.behind() {
+	d.shown()
+	if d.best > d.tip+nearTip {
 		for _, r := range d.s.everyone() {
 			poke(r.announce)
 		}
