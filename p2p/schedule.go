@@ -375,7 +375,7 @@ func (s *schedule) pick(src *source, left *remaining) []*piece {
 	if len(may) == 0 {
 		return nil
 	}
-	first := may[0]
+	first := s.reach(src, may, bytes)
 	if rarest < most {
 		i := slices.IndexFunc(may, func(i int) bool { return s.pieces[i].Header.Height == src.at })
 		if i < 0 || s.draw.IntN(jumps) == 0 {
@@ -389,6 +389,30 @@ func (s *schedule) pick(src *source, left *remaining) []*piece {
 	}
 	src.at = job[len(job)-1].Header.Height + 1
 	return job
+}
+
+// reach is the first body of those a peer may bring that it would bring before the faster peers have brought all before
+// it, so that a slow one doesn't hold up the tip; the last one if it is too slow for any.
+func (s *schedule) reach(src *source, may []int, bytes int64) int {
+	if src.rate <= 0 {
+		return may[0]
+	}
+	faster := 0.0
+	for _, o := range s.order {
+		if o != src && o.able() && o.rate > 2*src.rate {
+			faster += o.rate
+		}
+	}
+	ahead, before, at := faster*s.eta(src, bytes).Seconds(), 0.0, 0
+	for _, i := range may {
+		for ; at < i; at++ {
+			before += float64(s.pieces[at].size())
+		}
+		if before >= ahead {
+			return i
+		}
+	}
+	return may[len(may)-1]
 }
 
 // share is the size of a job for a peer: what it sends in jobTime, and no more than its part of what is open.
@@ -501,7 +525,7 @@ func (s *schedule) hedges(now time.Time) (out []*job) {
 			continue
 		}
 		j := p.jobs[0]
-		if now.Sub(j.began) < max(hedgeMin, 2*j.expect) {
+		if now.Sub(j.began) < hedgeMin {
 			continue
 		}
 		var best *source
@@ -510,7 +534,11 @@ func (s *schedule) hedges(now time.Time) (out []*job) {
 				best = o
 			}
 		}
-		if best != nil && s.eta(best, p.size()) < s.due(j) {
+		if best == nil {
+			continue
+		}
+		late, soon := now.Sub(j.began) >= 2*j.expect, s.eta(best, p.size())
+		if late && soon < s.due(j) || i == 0 && 3*soon < s.due(j) {
 			out = append(out, s.start(best, []*piece{p}, true, now))
 		}
 	}

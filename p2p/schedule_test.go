@@ -30,6 +30,7 @@ type simNode struct {
 	done    time.Duration
 	listed  time.Duration
 	history []int // bodies in the order they came
+	waiting int   // most bodies that have come and wait for one before them
 }
 
 type simJob struct {
@@ -218,6 +219,9 @@ func (s *sim) deliver(n *simNode, j *job) {
 			n.has[i] = true
 			n.got[i]++
 			n.history = append(n.history, i)
+			if next := slices.Index(n.has, false); next >= 0 {
+				n.waiting = max(n.waiting, len(n.history)-next)
+			}
 			n.plan.imported(p.ID)
 		}
 		for _, u := range useless {
@@ -304,7 +308,10 @@ func TestScheduleWithOneBadPeer(t *testing.T) {
 			if n.done > alone.done*11/10 {
 				t.Errorf("took %v, three good ones %v", n.done, alone.done)
 			}
-			t.Logf("%v, three good ones %v; %.3f times the chain", n.done, alone.done, times)
+			if n.waiting > 25 {
+				t.Errorf("%d bodies had to wait for one before them", n.waiting)
+			}
+			t.Logf("%v, three good ones %v; %.3f times the chain; at most %d waited", n.done, alone.done, times, n.waiting)
 		})
 	}
 }
