@@ -17,7 +17,7 @@ const misfits = 1000
 func (p *Pool) Candidates(maxBytes int) []chain.CheckedTx {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var out []chain.CheckedTx
+	out := make([]chain.CheckedTx, 0, min(p.txs, max(maxBytes, 0)/chain.TxMinSize))
 	missed := 0
 	p.best(func(e *entry) (follow, more bool) {
 		if e.size > maxBytes {

@@ -193,6 +193,9 @@ func (u *update) findLate() {
 // rebuild makes an account's chain anew from all it has: the longest run of nonces from the tip's on that the balance
 // covers and the account's caps allow. The rest is gapped. The pool's own caps are left to the caller.
 func (u *update) rebuild(a *account) {
+	if u.shorten(a) {
+		return
+	}
 	p := u.p
 	all := slices.Concat(a.pending, a.gapped, a.refill)
 	for _, e := range all {
@@ -250,6 +253,47 @@ func (u *update) rebuild(a *account) {
 	}
 	p.park(&u.result, a, rest, u.height)
 	p.count.refilled += u.enter(refilled)
+}
+
+// shorten is rebuild for the usual case: the first of an account's chain were mined and all the others stay. It changes
+// nothing and returns false in any other.
+func (u *update) shorten(a *account) bool {
+	p := u.p
+	if len(a.refill) > 0 || len(a.gapped) > 0 {
+		return false
+	}
+	k, left := 0, a.state.Balance
+	for i, e := range a.pending {
+		switch {
+		case e.nonce < a.state.Nonce && e.fate == ReasonMined:
+			k = i + 1
+		case e.nonce < a.state.Nonce || e.fate != "" || e.late || e.validUntil() <= u.height || e.cost > left:
+			return false
+		default:
+			left -= e.cost
+		}
+	}
+	if k < len(a.pending) && a.pending[k].nonce != a.state.Nonce {
+		return false
+	}
+	mined := slices.Clone(a.pending[:k])
+	a.pending = slices.Delete(a.pending, 0, k)
+	for _, e := range mined {
+		a.spent -= e.cost
+		a.bytes -= e.size
+		p.bytes -= e.size
+		p.txs--
+		e.pending, e.floor = false, nil
+	}
+	for i, e := range a.pending {
+		e.floor = a.floorAt(i, e)
+	}
+	p.settle(a)
+	for _, e := range mined {
+		e.fate = ""
+		p.gone(e, ReasonMined)
+	}
+	return true
 }
 
 // enter puts refilled entries that found a place into the tables.
