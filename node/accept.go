@@ -27,7 +27,9 @@ const relayDepth = 144
 // AcceptTxs is the way of every transaction: decode → seen → cheap nonce and balance filter on a snapshot →
 // stateless checks (no lock) → pool. One result an input; a RuleError is the sender's fault, all else nobody's. What
 // several callers bring at once is checked as one batch.
-func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult { return n.together.run(raws, n.acceptTxs) }
+func (n *Node) AcceptTxs(raws [][]byte) []p2p.TxResult {
+	return n.together.run(raws, n.yield.wait, n.acceptTxs)
+}
 
 func (n *Node) acceptTxs(raws [][]byte) []p2p.TxResult {
 	out := make([]p2p.TxResult, len(raws))
@@ -311,7 +313,9 @@ func (n *Node) park(parent *chain.State, b chain.Block) {
 		b.Body != nil && chain.CheckBody(&b.Header, b.Body) != nil {
 		return
 	}
-	n.parked.add(b.Header.ID(), b)
+	if !n.parked.add(b.Header.ID(), b) {
+		n.metrics.parkedDropped.Inc()
+	}
 }
 
 // parked holds blocks whose time is too far ahead, until they are due.
@@ -320,15 +324,19 @@ type parked struct {
 	byID map[chain.BlockID]chain.Block
 }
 
-func (p *parked) add(id chain.BlockID, b chain.Block) {
+// add is false if there is no room.
+func (p *parked) add(id chain.BlockID, b chain.Block) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.byID == nil {
 		p.byID = map[chain.BlockID]chain.Block{}
 	}
-	if _, known := p.byID[id]; !known && len(p.byID) < maxParked {
+	_, known := p.byID[id]
+	if !known && len(p.byID) < maxParked {
 		p.byID[id] = b
+		known = true
 	}
+	return known
 }
 
 func (p *parked) due(early func(*chain.Header) bool) []chain.Block {

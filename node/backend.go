@@ -51,6 +51,9 @@ func (n *Node) Header(id chain.BlockID) (chain.State, bool) {
 }
 
 func (n *Node) Body(id chain.BlockID) ([]byte, bool) {
+	if own := n.own.Load(); own != nil && own.ID() == id {
+		return own.Body(), true
+	}
 	body, ok, err := n.ledger.Body(id)
 	if err != nil {
 		n.ours(err)

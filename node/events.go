@@ -62,3 +62,10 @@ func (e *events) seq() uint64 {
 	defer e.mu.Unlock()
 	return e.newest
 }
+
+// overwritten is how many events aren't held any more.
+func (e *events) overwritten() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.newest - uint64(len(e.ring))
+}

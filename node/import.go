@@ -23,6 +23,7 @@ func (n *Node) Import(blocks []chain.Block) error { return n.importIn(blocks, pa
 
 // importIn checks up to so many transactions at once, more of them in parts.
 func (n *Node) importIn(blocks []chain.Block, most int) error {
+	defer n.yield.block()()
 	txs := 0
 	for i := range blocks {
 		txs += int(blocks[i].Header.TxCount)

@@ -23,6 +23,7 @@ type metrics struct {
 	reorgAlarms                            prometheus.Counter
 	startOvers, snapshots, snapshotsFailed prometheus.Counter
 	offCheckpoint                          prometheus.Counter
+	parkedDropped                          prometheus.Counter
 	banned                                 *prometheus.CounterVec
 }
 
@@ -47,6 +48,10 @@ func newMetrics(n *Node) *metrics {
 	m.snapshotsFailed = counter("quipu_snapshots_failed_total", "Snapshot files that could not be written.")
 	m.startOvers = counter("quipu_chain_start_overs_total", "Times the chain was applied anew from block 0, since a heavier one left it below the undo.")
 	m.offCheckpoint = counter("quipu_chain_off_checkpoint_total", "Headers refused because another block is the checkpoint at their height.")
+	m.parkedDropped = counter("quipu_headers_parked_dropped_total", "Headers ahead of the clock that found no room to wait.")
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "quipu_events_overwritten_total", Help: "Events that made room for newer ones; a reader that was too slow is told of the gap.",
+	}, func() float64 { return float64(n.events.overwritten()) }))
 	m.reorgDepth = prometheus.NewGauge(prometheus.GaugeOpts{Name: "quipu_chain_reorg_depth_blocks", Help: "Blocks reverted by the last reorg."})
 	m.rejectedTxs = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_tx_rejected_total", Help: "Transactions that broke a rule."}, []string{"reason"})
 	m.banned = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "quipu_peers_banned_total", Help: "Peers banned, by evidence."}, []string{"reason"})

@@ -13,10 +13,12 @@ import (
 const (
 	mineTick    = 20 * time.Millisecond // a capped miner hashes once a tick and sleeps between
 	mineChunk   = 20_000                // hashes an uncapped miner tries between looks at the tip: about 10 ms
-	templateAge = time.Second           // how old a template may grow while the pool fills
+	templateAge = time.Second           // how old a template may grow while the pool fills, unless
+	templateUse = 8                     // it took more than this part of its age to make
 )
 
-// mine makes blocks on the validated tip until ctx ends. A template is made anew on every tip and each second.
+// mine makes blocks on the validated tip until ctx ends. A template is made anew on every tip and each
+// second, under load less often.
 func (n *Node) mine(ctx context.Context) error {
 	n.log.Info("mining", "rate", n.cfg.MineRate, "to", chain.EncodeAddress(n.g.Prefix, n.cfg.Miner))
 	var budget allowance
@@ -32,6 +34,7 @@ func (n *Node) mine(ctx context.Context) error {
 			continue
 		}
 		changed := n.tip.changed()
+		start := time.Now()
 		h, txs, err := n.template()
 		if errors.Is(err, ledger.ErrStale) {
 			continue // the tip moved while the template was made
@@ -40,7 +43,7 @@ func (n *Node) mine(ctx context.Context) error {
 			n.ours(err)
 			return nil
 		}
-		if err := n.solve(ctx, &h, changed, tick.C, &budget); err != nil {
+		if err := n.solve(ctx, &h, changed, tick.C, max(templateAge, templateUse*time.Since(start)), &budget); err != nil {
 			continue
 		}
 		if err := n.mined(h, txs); err != nil {
@@ -52,9 +55,9 @@ func (n *Node) mine(ctx context.Context) error {
 
 var errNoBlock = errors.New("no block found on this template")
 
-// solve hashes until h meets its target, the tip changes, or the template is old. It never spins when capped.
-func (n *Node) solve(ctx context.Context, h *chain.Header, changed <-chan struct{}, tick <-chan time.Time, budget *allowance) error {
-	for start := time.Now(); time.Since(start) < templateAge; {
+// solve hashes until h meets its target, the tip changes, or the template is of an age. It never spins when capped.
+func (n *Node) solve(ctx context.Context, h *chain.Header, changed <-chan struct{}, tick <-chan time.Time, age time.Duration, budget *allowance) error {
+	for start := time.Now(); time.Since(start) < age; {
 		tries := uint64(mineChunk)
 		if n.cfg.MineRate > 0 {
 			select {
@@ -103,30 +106,40 @@ func (a *allowance) take(rate float64) uint64 {
 	return tries
 }
 
-// template is the next block with everything but its work: the pool's best transactions that apply on the tip.
+// template is the next block with everything but its work: the pool's best transactions that apply on the tip. n.mu is
+// held only to take them: making a large block takes long, and nobody waits for it. ErrStale if the tip moves meanwhile.
 func (n *Node) template() (chain.Header, []chain.CheckedTx, error) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	tip := n.ledger.Tip()
-	h := n.g.NewHeader(&tip, n.cfg.Miner, uint64(time.Now().UnixMilli()))
 	candidates := n.pool.Candidates(int(n.g.BodyLimit))
-	_, accs, err := n.ledger.Accounts(chain.Touched(n.cfg.Miner, candidates))
+	n.mu.Unlock()
+	h := n.g.NewHeader(&tip, n.cfg.Miner, uint64(time.Now().UnixMilli()))
+	now, accs, err := n.ledger.Accounts(chain.Touched(n.cfg.Miner, candidates))
+	if err == nil && now.ID != tip.ID {
+		err = ledger.ErrStale
+	}
 	if err != nil {
 		return h, nil, err
 	}
 	o := n.g.NewOverlay(h.Height, accs)
 	txs := candidates[:0]
+	var discard []chain.TxID
 	for i := range candidates {
 		if v := candidates[i].Tx().ValidUntil; v != 0 && h.Height > uint64(v) {
 			continue
 		}
 		err := o.ApplyTx(&candidates[i])
 		if errors.Is(err, chain.ErrCreateFee) { // a reorg took the recipient's account away: it may never apply again
-			n.pool.Discard(candidates[i].ID())
+			discard = append(discard, candidates[i].ID())
 		}
 		if err == nil { // what else doesn't apply on this tip stays in the pool
 			txs = append(txs, candidates[i])
 		}
+	}
+	if len(discard) > 0 {
+		n.mu.Lock()
+		n.pool.Discard(discard...)
+		n.mu.Unlock()
 	}
 	o.Reward(h.Miner)
 	leaves := make([]chain.LeafHash, len(txs))
@@ -140,7 +153,8 @@ func (n *Node) template() (chain.Header, []chain.CheckedTx, error) {
 	return h, txs, err
 }
 
-// mined takes the way of every block, with the signatures known, and tells the network.
+// mined takes the way of every block, with the signatures known. The network is told first: the template was applied when
+// it was made, and others check the block while this node stores it.
 func (n *Node) mined(h chain.Header, txs []chain.CheckedTx) error {
 	if _, err := n.AddHeaders([]chain.Header{h}); err != nil {
 		if isOurs(err) {
@@ -150,6 +164,9 @@ func (n *Node) mined(h chain.Header, txs []chain.CheckedTx) error {
 		return nil
 	}
 	block := chain.Seal(h, txs)
+	n.own.Store(&block)
+	n.net.PublishBlock(h, block.Body())
+	defer n.yield.block()()
 	n.mu.Lock()
 	err := n.add([]chain.CheckedBlock{block})
 	n.mu.Unlock()
@@ -163,6 +180,5 @@ func (n *Node) mined(h chain.Header, txs []chain.CheckedTx) error {
 	}
 	n.metrics.mined.Inc()
 	n.blocksMined.Add(1)
-	n.net.PublishBlock(h, block.Body())
 	return nil
 }

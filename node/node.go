@@ -35,6 +35,8 @@ type Node struct {
 	// mu orders writers: whoever changes ledger or pool holds it, so that the pool always stands on the ledger's tip.
 	mu       sync.Mutex
 	together together
+	yield    yield
+	own      atomic.Pointer[chain.CheckedBlock] // the last block this node mined: served before it is stored
 	verified *verified
 	checker  *chain.Checker
 	recent   recent    // the last blocks applied, for the relay of rival ones

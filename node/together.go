@@ -29,8 +29,8 @@ type txCall struct {
 	turn chan bool
 }
 
-// run answers one caller by check, alone or with others.
-func (t *together) run(raws [][]byte, check func([][]byte) []p2p.TxResult) []p2p.TxResult {
+// run answers one caller by check, alone or with others, once ready returns.
+func (t *together) run(raws [][]byte, ready func(), check func([][]byte) []p2p.TxResult) []p2p.TxResult {
 	c := &txCall{raws: raws, turn: make(chan bool, 1)}
 	t.mu.Lock()
 	t.waiting = append(t.waiting, c)
@@ -40,6 +40,7 @@ func (t *together) run(raws [][]byte, check func([][]byte) []p2p.TxResult) []p2p
 	if !mine && !<-c.turn {
 		return c.out
 	}
+	ready() // others may join meanwhile
 	calls, all := t.take()
 	defer t.pass(calls) // also if check panics: the others get no results then
 	results := check(all)

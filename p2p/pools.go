@@ -17,6 +17,7 @@ const (
 	poolsBurst   = 40
 	poolRounds   = 64 // questions of one comparison: a pool of 16 MiB comes in 17 answers
 	poolTries    = 3  // while the peer has another tip
+	poolBusy     = 4  // batches of gossip being checked: while there are more, what seems to be missing may be among them
 	poolMany     = 64 // missing ones: more of them aren't gossiped on, and the other parts are compared at once
 )
 
@@ -59,6 +60,14 @@ func (s *Service) servePool(ctx context.Context, r *remote, st network.Stream) e
 // comparePools asks a peer for what its pool holds and ours doesn't, in the background, of one peer after another. A
 // part of the accounts is compared, another one each time; if much was missing, all of them.
 func (s *Service) comparePools(ctx context.Context, r *remote) {
+	checking := 0
+	for _, o := range s.everyone() {
+		checking += len(o.batches)
+	}
+	if checking > poolBusy {
+		s.count("pools_busy")
+		return
+	}
 	s.repairing(r, func() {
 		select {
 		case s.pooling <- struct{}{}:
