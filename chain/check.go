@@ -268,9 +268,12 @@ func (v *verifier) add(c *CheckedTx, slot int, known func(LeafHash) bool, hint *
 	v.slot = append(v.slot, slot)
 }
 
+// leastBatch is how many signatures are worth a core: two halves of fewer cost a tenth more than the whole.
+const leastBatch = 256
+
 // blame writes an error into the slot of every item whose signature is invalid; the first of a slot stands.
 func (v *verifier) blame(workers int, errs []error) {
-	workers = min(workers, (len(v.items)+63)/64)
+	workers = min(workers, (len(v.items)+leastBatch-1)/leastBatch)
 	bad := make([][]int, workers)
 	parallel(workers, workers, func(w int) {
 		lo, hi := w*len(v.items)/workers, (w+1)*len(v.items)/workers

@@ -58,7 +58,6 @@ func (t tracer) DeliverMessage(*pubsub.Message)                       { t.add("g
 func (t tracer) ThrottlePeer(peer.ID)                                 {}
 func (t tracer) SendRPC(*pubsub.RPC, peer.ID)                         {}
 func (t tracer) SendRPCCompleted(*pubsub.RPC, peer.ID, time.Duration) {}
-func (t tracer) DropRPC(*pubsub.RPC, peer.ID)                         { t.add("gossip_dropped_out", 1) }
 func (t tracer) UndeliverableMessage(*pubsub.Message)                 { t.add("gossip_dropped_subscription", 1) }
 
 func (t tracer) DuplicateMessage(m *pubsub.Message) {
@@ -93,6 +92,12 @@ func (t tracer) RecvRPC(rpc *pubsub.RPC) {
 	if n += ids * (messageIDSize + 2); n > 0 {
 		t.add("bytes_in_blocks_topic", uint64(n))
 	}
+}
+
+// DropRPC is told of a queue to a peer that is full. One RPC may hold several messages, or none but control.
+func (t tracer) DropRPC(r *pubsub.RPC, _ peer.ID) {
+	t.add("gossip_dropped_out", 1)
+	t.add("gossip_dropped_out_messages", uint64(len(r.GetPublish())))
 }
 
 func (t tracer) RejectMessage(_ *pubsub.Message, reason string) {

@@ -50,6 +50,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	case s.streams <- struct{}{}:
 		defer func() { <-s.streams }()
 	default:
+		s.calls.WithLabelValues("events", string(NameBusy)).Inc()
 		http.Error(w, fmt.Sprintf("%d readers of /events are connected already", maxStreams), http.StatusServiceUnavailable)
 		return
 	}
