@@ -35,7 +35,7 @@ func newAPI(n *Node) (*api, error) {
 		ChainGenesis: a.chainGenesis, TxSubmit: a.txSubmit, TxStatus: a.txStatus, AccountGet: a.accountGet, AccountHistory: a.accountHistory,
 		StateSnapshots: a.stateSnapshots, StateRange: a.stateRange,
 		MempoolStats: a.mempoolStats, MempoolList: a.mempoolList, PeerList: a.peerList, PeerBans: a.peerBans, PeerBook: a.peerBook,
-		Events: n.events.since, AdminGate: a.adminGate, AdminConnect: a.adminConnect, AdminStop: a.adminStop,
+		Events: n.events.since, AdminGate: a.adminGate, AdminConnect: a.adminConnect, AdminUnban: a.adminUnban, AdminStop: a.adminStop,
 	}.Table()
 	if err == nil {
 		a.server, err = rpc.New(rpc.Config{
@@ -177,6 +177,14 @@ func (a *api) adminConnect(ctx context.Context, p rpc.AdminConnectParams) (rpc.A
 		return rpc.AdminConnect{}, rpc.Errorf(rpc.NameRefused, "check that the address ends in /p2p/ID and its node runs", "connect: %v", err)
 	}
 	return rpc.AdminConnect{ID: p.Addr[strings.LastIndex(p.Addr, "/")+1:]}, nil
+}
+
+func (a *api) adminUnban(_ context.Context, p rpc.AdminUnbanParams) (rpc.AdminUnban, error) {
+	was, err := a.n.net.Pardon(p.ID)
+	if err != nil {
+		return rpc.AdminUnban{}, rpc.Errorf(rpc.NameInvalidParams, "list the banned with peer_bans", "%v", err)
+	}
+	return rpc.AdminUnban{ID: p.ID, Banned: was}, nil
 }
 
 func (a *api) adminStop(context.Context, rpc.NoParams) (rpc.AdminStop, error) {

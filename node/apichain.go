@@ -138,10 +138,20 @@ func (a *api) peerList(context.Context, rpc.NoParams) (rpc.PeerList, error) {
 	for _, p := range a.n.net.Peers() {
 		w := rpc.Peer{
 			ID: p.ID, Addr: p.Addr, Direction: "in", Agent: p.Version, Static: p.Static, PingUS: p.RTT.Microseconds(),
-			Height: p.TipHeight, Bodies: p.Bodies, Connected: p.Since.UTC(), LastSeen: p.LastSeen.UTC(),
+			Height: p.TipHeight, Bodies: p.Bodies, BodyBytes: p.BodyBytes, Rate: int64(p.Rate), Score: p.Score(), Connected: p.Since.UTC(), LastSeen: p.LastSeen.UTC(),
 		}
 		if p.Outbound {
 			w.Direction = "out"
+		}
+		for ev, n := range p.Charges {
+			if w.Charges == nil {
+				w.Charges = map[string]uint64{}
+			}
+			w.Charges[string(ev)] = n
+		}
+		if p.RestUntil.After(time.Now()) {
+			until := p.RestUntil.UTC()
+			w.RestsUntil = &until
 		}
 		if p.HasStatus {
 			w.Tip = &p.TipID

@@ -104,7 +104,7 @@ func (c *Config) network() p2p.Config {
 	n := c.Network
 	return p2p.Config{
 		Listen: c.Listen, Bootstrap: c.Bootstrap, TestNet: c.TestNet, Log: c.Log, MaxUpload: c.MaxUpload,
-		Discover: c.Discover, MDNS: c.MDNS, BookFile: c.path("peers.book"),
+		Discover: c.Discover, MDNS: c.MDNS, BookFile: c.path("peers.book"), BanFile: c.path("bans.json"),
 		MaxPeers: n.MaxPeers, AllowPeers: n.AllowPeers, NetworkKey: n.Key, External: n.External,
 		NAT: n.NAT, PortMap: n.NAT, Relay: n.Relay, SharedAddress: n.SharedAddress,
 	}

@@ -133,6 +133,18 @@ type PeerInfo struct {
 	LastSeen   time.Time     // last message of any kind
 	Bodies     uint64        // bodies it has delivered
 	BodyBytes  uint64
+	Rate       float64             // bytes a second of bodies while it is asked for some, as last measured
+	Charges    map[Evidence]uint64 // what has been held against it since it connected
+	RestUntil  time.Time           // it is asked for nothing before; past or zero: it doesn't rest
+}
+
+// Score sums up the charges: 0 is a peer without any, one that rests loses 1, one that is disconnected 5, one that would be
+// banned were it not static 10. It is for people; nothing is decided by it.
+func (p *PeerInfo) Score() (score float64) {
+	for ev, n := range p.Charges {
+		score -= float64(n) * [...]float64{None: 0, Rest: 1, Disconnect: 5, Ban: 10}[blame[ev].Penalty]
+	}
+	return score
 }
 
 // BanInfo is one banned peer.

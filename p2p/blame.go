@@ -83,6 +83,18 @@ const (
 	maxBans = 4096
 )
 
+// note counts a charge for the list of peers.
+func (s *Service) note(p peer.ID, ev Evidence) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.remotes[p]; r != nil {
+		if r.charges == nil {
+			r.charges = map[Evidence]uint64{}
+		}
+		r.charges[ev]++
+	}
+}
+
 // charge enters evidence against a peer and returns its verdict. Nothing of the Backend's is called under a lock.
 func (s *Service) charge(p peer.ID, ev Evidence, detail error) Verdict {
 	row := blame[ev]
@@ -90,6 +102,7 @@ func (s *Service) charge(p peer.ID, ev Evidence, detail error) Verdict {
 		return row.Verdict
 	}
 	s.count("charged_" + string(ev))
+	s.note(p, ev)
 	event := Event{Kind: PeerCharged, Peer: p.String(), Evidence: ev, Addr: s.addrOf(p)}
 	if detail != nil {
 		event.Detail = detail.Error()

@@ -16,6 +16,7 @@ type gate struct {
 	allowed map[peer.ID]struct{} // nil allows all
 	blocked map[peer.ID]struct{}
 	refused map[peer.ID]refusal // at most maxBans
+	changed chan struct{}       // 1 deep: bans have changed
 }
 
 type refusal struct {
@@ -26,7 +27,7 @@ type refusal struct {
 }
 
 func newGate() *gate {
-	return &gate{blocked: map[peer.ID]struct{}{}, refused: map[peer.ID]refusal{}}
+	return &gate{blocked: map[peer.ID]struct{}{}, refused: map[peer.ID]refusal{}, changed: make(chan struct{}, 1)}
 }
 
 func (g *gate) denied(p peer.ID) bool {
@@ -87,12 +88,18 @@ func (g *gate) refuse(p peer.ID, r refusal) {
 		delete(g.refused, first)
 	}
 	g.refused[p] = r
+	if r.ban {
+		poke(g.changed)
+	}
 }
 
-func (g *gate) pardon(p peer.ID) {
+func (g *gate) pardon(p peer.ID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	_, ok := g.refused[p]
 	delete(g.refused, p)
+	poke(g.changed)
+	return ok
 }
 
 // bans lists those in force, the newest first.

@@ -37,6 +37,7 @@ type Config struct {
 	Log       *slog.Logger
 
 	Discover bool   // find peers beyond Static and Bootstrap; bootstrap peers are then redialled only while peers are few
+	BanFile  string // of bans; "" forgets them with the end
 	BookFile string // of the address book; "" keeps it in memory
 	MDNS     bool   // look for peers on the local network too
 
@@ -222,6 +223,7 @@ func New(cfg Config, h host.Host, b Backend) (*Service, error) {
 	if cfg.Discover {
 		s.find = s.newFinder()
 	}
+	s.loadBans()
 	s.register()
 	return s, nil
 }
@@ -256,7 +258,7 @@ func (s *Service) Run(ctx context.Context) error {
 		defer s.find.stop()
 		s.spawn(func() { s.discoverLoop(ctx) })
 	}
-	for _, f := range []func(context.Context){s.dialLoop, s.headerLoop, s.syncLoop, s.batchLoop, s.topicLoop, s.natLoop} {
+	for _, f := range []func(context.Context){s.dialLoop, s.banLoop, s.headerLoop, s.syncLoop, s.batchLoop, s.topicLoop, s.natLoop} {
 		s.spawn(func() { f(ctx) })
 	}
 	s.reconcile()

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -56,6 +57,7 @@ type remote struct {
 	bodyBytes  uint64
 	unread     int // large answers in a row that it didn't read to their end
 	failedJobs int // in a row; what else it answers well doesn't count
+	charges    map[Evidence]uint64
 }
 
 // What one peer may ask of us. A node that syncs opens some tens of streams a second.
@@ -257,11 +259,14 @@ func (s *Service) Peers() []PeerInfo {
 			ID: p.String(), Static: t != nil && t.static, Since: r.since, BestHeight: r.status.BestHeight,
 			TipHeight: r.status.TipHeight, TipID: r.status.TipID, HasStatus: r.hasStatus, RTT: r.rtt, Skew: r.skew,
 			LastSeen: r.lastSeen, Bodies: r.bodies, BodyBytes: r.bodyBytes,
+			Charges: maps.Clone(r.charges), RestUntil: r.restUntil,
 		})
 	}
 	s.mu.Unlock()
+	rates := s.syncNow.ratesNow()
 	for i := range out {
 		p, _ := peer.Decode(out[i].ID)
+		out[i].Rate = rates[p]
 		out[i].Addr, out[i].Bootnode = s.addrOf(p), !out[i].HasStatus && s.isBootnode(p)
 		if c := s.connTo(p); c != nil {
 			out[i].Outbound = c.Stat().Direction == network.DirOutbound

@@ -1,8 +1,11 @@
 package p2p
 
 import (
+	"maps"
 	"sync"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"quipu/chain"
 )
@@ -17,6 +20,7 @@ type syncProgress struct {
 	bytes   uint64    // of bodies imported
 	txs     uint64    // in them
 	meter   meter
+	rates   map[peer.ID]float64
 }
 
 // meter is how fast something goes: over the last rateSpan to twice that.
@@ -92,6 +96,13 @@ func (p *syncProgress) flying() bool {
 	return p.now.Jobs > 0
 }
 
+// ratesNow are the rates of the peers that bodies may come from.
+func (p *syncProgress) ratesNow() map[peer.ID]float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.rates)
+}
+
 // shown updates what SyncState reports.
 func (d *download) shown() {
 	open, flying, jobs := d.plan.counts()
@@ -101,10 +112,15 @@ func (d *download) shown() {
 	p.over = d.patience.over()
 	p.now.Pending, p.now.Flying, p.now.Jobs, p.now.Waiting = open, flying, jobs, d.waiting
 	p.now.Sources, p.now.Suspects = 0, 0
+	if p.rates == nil {
+		p.rates = map[peer.ID]float64{}
+	}
+	clear(p.rates)
 	for _, src := range d.plan.order {
 		if len(src.jobs) > 0 {
 			p.now.Sources++
 		}
+		p.rates[src.id] = src.rate
 		if src.suspect {
 			p.now.Suspects++
 		}

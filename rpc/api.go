@@ -29,6 +29,7 @@ type API struct {
 	PeerBook     func(context.Context, PeerBookParams) (PeerBook, error)
 	Events       EventSource
 	AdminGate    func(context.Context, AdminGateParams) (AdminGate, error)
+	AdminUnban   func(context.Context, AdminUnbanParams) (AdminUnban, error)
 	AdminConnect func(context.Context, AdminConnectParams) (AdminConnect, error)
 	AdminStop    func(context.Context, NoParams) (AdminStop, error)
 
@@ -67,6 +68,7 @@ func (a API) Table() ([]Entry, error) {
 		Method("events_since", "What happened after a sequence number; /events streams the same.", false, a.eventsSince),
 		Method("admin_gate", "Refuse exactly these peers and no others: a partition made by hand.", true, a.AdminGate),
 		Method("admin_connect", "Connect to a peer now.", true, a.AdminConnect),
+		Method("admin_unban", "Let a banned peer in again.", true, a.AdminUnban),
 		Method("admin_stop", "Stop the node cleanly.", true, a.AdminStop),
 	}, nil
 }

@@ -96,6 +96,10 @@ func (c *Client) AdminConnect(ctx context.Context, addr string) (AdminConnect, e
 	return call[AdminConnect](ctx, c, "admin_connect", AdminConnectParams{Addr: addr})
 }
 
+func (c *Client) AdminUnban(ctx context.Context, id string) (AdminUnban, error) {
+	return call[AdminUnban](ctx, c, "admin_unban", AdminUnbanParams{ID: id})
+}
+
 func (c *Client) AdminStop(ctx context.Context) (AdminStop, error) {
 	return call[AdminStop](ctx, c, "admin_stop", nil)
 }

@@ -116,6 +116,10 @@ func TestEveryMethod(t *testing.T) {
 		}
 	}
 	{
+		got, err := c.AdminUnban(ctx, "12D3")
+		same("admin_unban", got, err, AdminUnban{ID: "12D3", Banned: true})
+	}
+	{
 		got, err := c.AdminConnect(ctx, "/ip4/127.0.0.1")
 		same("admin_connect", got, err, AdminConnect{ID: "/ip4/127.0.0.1"})
 	}

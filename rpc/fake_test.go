@@ -132,6 +132,9 @@ func (f *fakeNode) api() API {
 			f.gated = p.Block
 			return AdminGate{Blocked: p.Block}, nil
 		},
+		AdminUnban: func(_ context.Context, p AdminUnbanParams) (AdminUnban, error) {
+			return AdminUnban{ID: p.ID, Banned: true}, nil
+		},
 		AdminConnect: func(_ context.Context, p AdminConnectParams) (AdminConnect, error) {
 			return AdminConnect{ID: p.Addr}, nil
 		},

@@ -453,14 +453,19 @@ type Peer struct {
 	Addr      string         `json:"addr"`      // multiaddress of the connection
 	Direction string         `json:"direction"` // "in" or "out"
 	Agent     string         `json:"agent,omitempty"`
-	Static    bool           `json:"static"` // added by the operator: never banned
-	Score     float64        `json:"score"`
+	Static    bool           `json:"static"`  // added by the operator: never banned
+	Score     float64        `json:"score"`   // 0 without charges, else below; see charges
 	PingUS    int64          `json:"ping_us"` // 0 until measured
 	Height    uint64         `json:"height"`
 	Tip       *chain.BlockID `json:"tip,omitempty"` // until its first status: absent
 	Bodies    uint64         `json:"bodies"`        // of blocks that it has sent this node on request
-	Connected time.Time      `json:"connected"`
-	LastSeen  time.Time      `json:"last_seen"`
+	BodyBytes uint64         `json:"body_bytes"`
+	Rate      int64          `json:"rate"` // bytes a second of bodies while it was last asked for some; 0 until measured
+	// What it has been charged with since it connected: rows of the blame table and how often.
+	Charges    map[string]uint64 `json:"charges,omitempty"`
+	RestsUntil *time.Time        `json:"rests_until,omitempty"` // it is asked for nothing before
+	Connected  time.Time         `json:"connected"`
+	LastSeen   time.Time         `json:"last_seen"`
 }
 
 // PeerBookParams asks for up to max (1 to 1000) addresses.
@@ -545,6 +550,17 @@ type AdminConnectParams struct {
 // AdminConnect is the result of admin_connect.
 type AdminConnect struct {
 	ID string `json:"id"`
+}
+
+// AdminUnbanParams is the id of a peer that shall be let in again.
+type AdminUnbanParams struct {
+	ID string `json:"id"`
+}
+
+// AdminUnban is the result of admin_unban.
+type AdminUnban struct {
+	ID     string `json:"id"`
+	Banned bool   `json:"banned"` // it was
 }
 
 // AdminStop is the result of admin_stop: the node stops after it has answered.

@@ -122,6 +122,7 @@ func (f *fakeNode) api() rpc.API {
 		PeerBook:       none[rpc.PeerBookParams, rpc.PeerBook],
 		Events:         func(uint64) ([]rpc.Event, <-chan struct{}) { return nil, nil },
 		AdminGate:      none[rpc.AdminGateParams, rpc.AdminGate],
+		AdminUnban:     none[rpc.AdminUnbanParams, rpc.AdminUnban],
 		AdminConnect:   none[rpc.AdminConnectParams, rpc.AdminConnect],
 		AdminStop:      none[rpc.NoParams, rpc.AdminStop],
 	}

@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -22,6 +25,11 @@ type bansDoc struct {
 	rpc.PeerBans
 }
 
+type unbanDoc struct {
+	Schema string `json:"schema"`
+	rpc.AdminUnban
+}
+
 func peerCommand(a *app) *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "Connected peers", Args: args(0, 0, ""),
@@ -33,13 +41,13 @@ func peerCommand(a *app) *cobra.Command {
 			if a.json {
 				return a.writeJSON(peersDoc{"quipu.peers/v1", r})
 			}
-			a.table("PEER\tDIR\tSCORE\tPING\tHEIGHT\tSINCE\tSEEN\tADDRESS", len(r.Peers), func(i int) []any {
+			a.table("PEER\tDIR\tSCORE\tPING\tHEIGHT\tSINCE\tSEEN\tADDRESS\tCHARGES", len(r.Peers), func(i int) []any {
 				p := r.Peers[i]
 				ping := "-"
 				if p.PingUS > 0 {
 					ping = ago(time.Duration(p.PingUS) * time.Microsecond)
 				}
-				return []any{shortID(clean(p.ID)), p.Direction, fmt.Sprintf("%+.1f", p.Score), ping, p.Height, since(p.Connected), since(p.LastSeen), clean(p.Addr)}
+				return []any{shortID(clean(p.ID)), p.Direction, fmt.Sprintf("%+.1f", p.Score), ping, p.Height, since(p.Connected), since(p.LastSeen), clean(p.Addr), charges(&p)}
 			})
 			if len(r.Peers) == 0 {
 				a.say("no peers: start the node with --bootstrap MULTIADDR")
@@ -67,7 +75,23 @@ func peerCommand(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	return noun("node", "peer", "Who the node talks to", list, bans, bookCommand(a))
+	unban := &cobra.Command{
+		Use: "unban <peer id>", Short: "Let a banned peer in again", Args: args(1, 1, "a peer id that peer bans lists"),
+		RunE: func(c *cobra.Command, ids []string) error {
+			r, err := a.client().AdminUnban(c.Context(), ids[0])
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.writeJSON(unbanDoc{"quipu.unban/v1", r})
+			}
+			if !r.Banned {
+				a.say("%s was not banned", clean(r.ID))
+			}
+			return nil
+		},
+	}
+	return noun("node", "peer", "Who the node talks to", list, bans, unban, bookCommand(a))
 }
 
 type bookDoc struct {
@@ -102,6 +126,21 @@ func bookCommand(a *app) *cobra.Command {
 	}
 	c.Flags().IntVar(&max, "max", max, "`N` entries at most, up to 1000")
 	return c
+}
+
+// charges is what a peer has been charged with since it connected, and how long it rests for that.
+func charges(p *rpc.Peer) string {
+	var out []string
+	for _, kind := range slices.Sorted(maps.Keys(p.Charges)) {
+		out = append(out, fmt.Sprintf("%s %d", clean(kind), p.Charges[kind]))
+	}
+	if p.RestsUntil != nil {
+		out = append(out, "rests "+ago(max(0, time.Until(*p.RestsUntil))))
+	}
+	if out == nil {
+		return "-"
+	}
+	return strings.Join(out, ", ")
 }
 
 // table prints aligned columns on out: a heading and n rows; nothing if there is none.
