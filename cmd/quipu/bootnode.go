@@ -33,6 +33,7 @@ type bootnode struct {
 	a                 *app
 	genesis, http     string
 	listen, bootstrap []string
+	private           edge // allowed peers, key and external addresses alone
 	maxPeers          int
 	testNet           bool
 }
@@ -44,7 +45,12 @@ func bootnodeCommand(a *app) *cobra.Command {
 		Example: "  quipu bootnode\n  quipu bootnode --genesis our.json --listen /ip4/0.0.0.0/tcp/4819",
 		Long: "Keeps addresses of nodes that connect to it and hands them to others: no chain, no wallet, no mining. Prints its\n" +
 			"addresses on stdout; what others need is one of them after --bootstrap. A network lives on without it.",
-		RunE: func(c *cobra.Command, _ []string) error { return b.run(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if b.private.networkKey != "" && !c.Flags().Changed("listen") {
+				b.listen = b.listen[:1] // a key is for TCP only
+			}
+			return b.run(c.Context())
+		},
 	}
 	f := c.Flags()
 	a.addDataDir(c)
@@ -52,6 +58,9 @@ func bootnodeCommand(a *app) *cobra.Command {
 	f.StringArrayVar(&b.listen, "listen", []string{"/ip4/0.0.0.0/tcp/4819", "/ip4/0.0.0.0/udp/4819/quic-v1"}, "`MULTIADDR` to accept nodes on; may be given often")
 	f.StringArrayVar(&b.bootstrap, "bootstrap", nil, "`MULTIADDR` with /p2p/ id of another bootnode or node to ask; may be given often")
 	f.IntVar(&b.maxPeers, "max-peers", 256, "connections at once, `N` at most")
+	f.StringVar(&b.private.allowPeers, "allow-peers", "", "`FILE` of the only peer ids that may connect, one a line; read at start")
+	f.StringVar(&b.private.networkKey, "network-key", "", "`FILE` of the nodes' pre-shared key (libp2p swarm key); TCP only")
+	f.StringArrayVar(&b.private.external, "external-addr", nil, "`MULTIADDR` that others reach it at, printed and announced too; may be given often")
 	f.StringVar(&b.http, "http", "", "`ADDRESS` on this machine for /health/livez and /metrics (default: none)")
 	f.BoolVar(&b.testNet, "testnet", false, "many nodes on one machine")
 	_ = f.MarkHidden("testnet") // fails for an unknown flag only
@@ -64,6 +73,11 @@ func (b *bootnode) run(ctx context.Context) error {
 		return err
 	}
 	if err := (&running{listen: b.listen, bootstrap: b.bootstrap, http: b.http}).checkAddresses(); err != nil {
+		return err
+	}
+	b.private.maxPeers = b.maxPeers
+	network, err := b.private.config()
+	if err != nil {
 		return err
 	}
 	dir, err := b.a.nodeDir(g.Name)
@@ -81,6 +95,7 @@ func (b *bootnode) run(ctx context.Context) error {
 	cfg := p2p.Config{
 		Identity: identity, Listen: b.listen, Bootstrap: b.bootstrap, MaxPeers: b.maxPeers, TestNet: b.testNet,
 		UserAgent: "quipu-bootnode", Log: slog.New(slog.NewTextHandler(b.a.err, nil)), BookFile: filepath.Join(dir, "peers.book"),
+		AllowPeers: network.AllowPeers, NetworkKey: network.Key, External: network.External,
 	}
 	if err := cfg.Validate(); err != nil {
 		return usageError("", "%w", err)

@@ -127,9 +127,15 @@ func TestBootnodeSaysWhatIsWrong(t *testing.T) {
 	cli(t, "bootnode", "--http", "0.0.0.0:80").want(t, 2, "this machine only")
 	cli(t, "node", "run", "--discover=false", "--mdns", "--genesis", genesis).want(t, 2, "--discover is off")
 
-	line, stop := startBootnode(t, "--genesis", genesis, "--data-dir", dir, "--http", "127.0.0.1:0", "--json")
+	cli(t, "bootnode", "--genesis", genesis, "--network-key", filepath.Join(dir, "none")).want(t, 2, "--network-key")
+	key := filepath.Join(dir, "key")
+	if err := os.WriteFile(key, []byte("/key/swarm/psk/1.0.0/\n/base16/\n"+strings.Repeat("5a", 32)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	line, stop := startBootnode(t, "--genesis", genesis, "--data-dir", dir, "--http", "127.0.0.1:0", "--json", "--network-key", key,
+		"--external-addr", "/ip4/203.0.113.7/tcp/4819")
 	var doc bootnodeDoc
-	if err := json.Unmarshal([]byte(line), &doc); err != nil || doc.PeerID == "" || len(doc.Addresses) != 1 {
+	if err := json.Unmarshal([]byte(line), &doc); err != nil || doc.PeerID == "" || len(doc.Addresses) != 2 {
 		t.Fatalf("%s: %v", line, err)
 	}
 	for page, want := range map[string]string{"health/livez": "ok", "metrics": "quipu_addresses_new 0\n"} {
