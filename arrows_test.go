@@ -24,6 +24,7 @@ var arrows = map[string][]string{
 	"quipu/rpc":             {"chain", "chain/bip340", "chain/statetree"},
 	"quipu/explorer":        {"chain", "chain/bip340", "chain/statetree"},
 	"quipu/p2p":             {"p2p/wire", "chain"},
+	"quipu/p2p/light":       {"p2p/wire", "chain"},
 	"quipu/p2p/badpeer":     {"p2p", "p2p/wire", "chain", "chain/bip340", "chain/statetree"},
 	"quipu/node":            {"p2p", "p2p/wire", "mempool", "chain/ledger", "chain", "rpc", "explorer"},
 	"quipu/testnet":         {"rpc", "wallet", "explorer", "chain"},
@@ -34,7 +35,7 @@ var arrows = map[string][]string{
 
 // keptIn names outside modules that only some packages may import directly.
 var keptIn = map[string][]string{
-	"github.com/libp2p/":           {"quipu/p2p", "quipu/p2p/badpeer"},
+	"github.com/libp2p/":           {"quipu/p2p", "quipu/p2p/badpeer", "quipu/p2p/light"},
 	"github.com/dgraph-io/badger/": {"quipu/chain/ledger"},
 	"github.com/spf13/cobra":       {"quipu/cmd/quipu"},
 	"github.com/consensys/":        {"quipu/chain/bip340"},

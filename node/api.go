@@ -33,6 +33,7 @@ func newAPI(n *Node) (*api, error) {
 	methods, err := rpc.API{
 		NodeStatus: a.nodeStatus, ChainHead: a.chainHead, ChainBlock: a.chainBlock, ChainBlocks: a.chainBlocks,
 		ChainGenesis: a.chainGenesis, TxSubmit: a.txSubmit, TxStatus: a.txStatus, AccountGet: a.accountGet, AccountHistory: a.accountHistory,
+		AccountProof: a.accountProof, TxProof: a.txProof,
 		StateSnapshots: a.stateSnapshots, StateRange: a.stateRange,
 		MempoolStats: a.mempoolStats, MempoolList: a.mempoolList, PeerList: a.peerList, PeerBans: a.peerBans, PeerBook: a.peerBook,
 		Events: n.events.since, AdminGate: a.adminGate, AdminConnect: a.adminConnect, AdminUnban: a.adminUnban, AdminStop: a.adminStop,

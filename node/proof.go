@@ -1,8 +1,11 @@
 package node
 
 import (
+	"context"
+
 	"quipu/chain"
 	"quipu/p2p/wire"
+	"quipu/rpc"
 )
 
 // Proofs for light clients and for people; see chain.AccountProof and chain.TxProof.
@@ -71,4 +74,39 @@ func (n *Node) TxProof(anchor chain.BlockID, id chain.TxID) (chain.TxProof, wire
 		return p, wire.ProofMissing
 	}
 	return p, code
+}
+
+func (a *api) accountProof(_ context.Context, p rpc.AccountGetParams) (rpc.AccountProof, error) {
+	account, err := p.Resolve(a.n.g)
+	if err != nil {
+		return rpc.AccountProof{}, err
+	}
+	proof, tip, err := a.n.proveAccount(account)
+	if err != nil {
+		return rpc.AccountProof{}, err
+	}
+	return rpc.AccountProofOf(a.n.g, &tip.Header, account, &proof), nil
+}
+
+func (a *api) txProof(_ context.Context, p rpc.TxProofParams) (out rpc.TxProof, err error) {
+	anchor := a.n.ledger.Tip()
+	if p.Anchor != nil {
+		var ok bool
+		if anchor, ok, err = a.n.ledger.Header(*p.Anchor); err != nil {
+			return out, err
+		}
+		if !ok {
+			return out, rpc.Errorf(rpc.NameNotFound, "", "this node knows no block %s", *p.Anchor)
+		}
+	}
+	proof, code, err := a.n.proveTx(anchor.ID, p.TxID)
+	switch {
+	case err != nil:
+		return out, err
+	case code == wire.ProofMissing:
+		return out, rpc.Errorf(rpc.NameNotFound, "quipu tx status "+p.TxID.String(), "this node has no such transaction in a block whose contents it keeps")
+	case code == wire.ProofElsewhere:
+		return out, rpc.Errorf(rpc.NameNotFound, "", "the transaction's block isn't an ancestor of block %s at height %d", anchor.ID, anchor.Header.Height)
+	}
+	return rpc.TxProofOf(a.n.g, &anchor.Header, p.TxID, &proof), nil
 }

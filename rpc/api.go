@@ -36,6 +36,9 @@ type API struct {
 	// AccountHistory is not_available on a node that doesn't keep it.
 	AccountHistory func(context.Context, AccountHistoryParams) (AccountHistory, error)
 
+	AccountProof func(context.Context, AccountGetParams) (AccountProof, error)
+	TxProof      func(context.Context, TxProofParams) (TxProof, error)
+
 	StateSnapshots func(context.Context, NoParams) (StateSnapshots, error)
 	StateRange     func(context.Context, StateRangeParams) (StateRange, error)
 }
@@ -58,6 +61,8 @@ func (a API) Table() ([]Entry, error) {
 		Method("tx_status", "Where a transaction stands, and who verified it.", false, a.TxStatus),
 		Method("account_get", "Balance and nonce at the tip, and what the pool would change.", false, a.AccountGet),
 		Method("account_history", "Transactions and mined blocks of an account, newest first, on a node that keeps them.", false, a.AccountHistory),
+		Method("account_proof", "What an account has at the tip, with the proof that a verifier without a node needs.", false, a.AccountProof),
+		Method("tx_proof", "A transaction in a block, with the proof that a verifier without a node needs.", false, a.TxProof),
 		Method("state_snapshots", "Blocks of which this node has a file of all accounts.", false, a.StateSnapshots),
 		Method("state_range", "Accounts of a snapshot, ascending by path, with the proof that there are no others between.", false, a.StateRange),
 		Method("mempool_stats", "How much waits for a block.", false, a.MempoolStats),

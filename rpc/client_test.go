@@ -72,6 +72,14 @@ func TestEveryMethod(t *testing.T) {
 		same("account_history", got, err, AccountHistory{Account: testAcc, Entries: List[HistoryEntry]{}})
 	}
 	{
+		got, err := c.AccountProof(ctx, testAcc)
+		same("account_proof", got, err, AccountProof{Account: testAcc, Balance: 5, Exists: true, Proof: "00", Proved: Proved{Block: BlockProof{Path: List[chain.Hash]{}}}})
+	}
+	{
+		got, err := c.TxProof(ctx, TxProofParams{TxID: testTx, Anchor: &testID})
+		same("tx_proof", got, err, TxProof{TxID: testTx, Tx: "01", Path: List[chain.Hash]{}, Proved: Proved{Anchor: Anchor{ID: testID}, Block: BlockProof{Path: List[chain.Hash]{}}}})
+	}
+	{
 		got, err := c.StateSnapshots(ctx)
 		same("state_snapshots", got, err, StateSnapshots{Snapshots: List[StateSnapshot]{testSnapshot}})
 	}

@@ -110,6 +110,12 @@ func (f *fakeNode) api() API {
 			}
 			return AccountHistory{Account: *p.Account}, nil
 		},
+		AccountProof: func(_ context.Context, p AccountGetParams) (AccountProof, error) {
+			return AccountProof{Account: *p.Account, Balance: 5, Exists: true, Proof: "00"}, nil
+		},
+		TxProof: func(_ context.Context, p TxProofParams) (TxProof, error) {
+			return TxProof{Proved: Proved{Anchor: Anchor{ID: *p.Anchor}}, TxID: p.TxID, Tx: "01"}, nil
+		},
 		StateSnapshots: func(context.Context, NoParams) (StateSnapshots, error) {
 			return StateSnapshots{Snapshots: List[StateSnapshot]{testSnapshot}}, nil
 		},

@@ -491,8 +491,8 @@ func TestDiscover(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("the wire contract changed; if nothing was renamed, QUIPU_GOLDEN=1 go test ./rpc -run Discover rewrites %s", file)
 	}
-	const methods = "node_status chain_head chain_block chain_blocks chain_genesis tx_submit tx_status account_get account_history state_snapshots state_range mempool_stats " +
-		"mempool_list peer_list peer_bans peer_book events_since admin_gate admin_connect admin_unban admin_stop"
+	const methods = "node_status chain_head chain_block chain_blocks chain_genesis tx_submit tx_status account_get account_history account_proof tx_proof " +
+		"state_snapshots state_range mempool_stats mempool_list peer_list peer_bans peer_book events_since admin_gate admin_connect admin_unban admin_stop"
 	if Names(table) != methods {
 		t.Errorf("methods: %s", Names(table))
 	}

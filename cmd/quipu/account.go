@@ -18,7 +18,7 @@ type historyDoc struct {
 }
 
 func accountCommand(a *app) *cobra.Command {
-	return noun("money", "account", "Look at any account", a.accountHistory())
+	return noun("money", "account", "Look at any account", a.accountHistory(), a.accountBalance(), a.accountProof())
 }
 
 func (a *app) accountHistory() *cobra.Command {

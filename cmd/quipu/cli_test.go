@@ -72,6 +72,12 @@ func TestUsage(t *testing.T) {
 		{"account history bob --limit 0", "1 to 1000"},
 		{"account history bob --limit 1001", "1 to 1000"},
 		{"account history bob --before 7", "is no HEIGHT:INDEX"},
+		{"account balance", "wants an address or a wallet's name"},
+		{"account balance bob --light", "--light needs --peer"},
+		{"account balance bob --peer /ip4/127.0.0.1/tcp/1", "go with --light"},
+		{"tx proof 12", "is no txid"},
+		{"tx proof " + strings.Repeat("ab", 32) + " --under 12", "--under"},
+		{"proof verify", "wants a file"},
 		{"node run extra", "takes no values"},
 		{"node run --mine", "try: quipu node run --mine --miner $(quipu wallet address miner)"},
 		{"node run --mine --miner nobody", ""}, // not found

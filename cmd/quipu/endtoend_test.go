@@ -155,6 +155,8 @@ func TestNodeProcess(t *testing.T) {
 	cli(t, "tx", "status", strings.Repeat("ab", 32)).want(t, exitNotFound)
 	cli(t, "chain", "block", "4000000").want(t, exitNotFound)
 
+	checkProofs(t, dir, p, genesis, bob, id)
+
 	// The directory is held by the running node.
 	cli(t, "node", "run", "--data-dir", data, "--genesis", genesis, "--http", "").want(t, exitRunning, "process "+itoa(p.cmd.Process.Pid))
 	cli(t, "node", "run", "--profile", "testnet", "--data-dir", filepath.Join(dir, "second"), "--genesis", genesis, "--listen", "/ip4/127.0.0.1/tcp/0",

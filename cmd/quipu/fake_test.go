@@ -113,6 +113,8 @@ func (f *fakeNode) api() rpc.API {
 		AccountHistory: func(_ context.Context, p rpc.AccountHistoryParams) (rpc.AccountHistory, error) {
 			return f.history(p)
 		},
+		AccountProof:   none[rpc.AccountGetParams, rpc.AccountProof],
+		TxProof:        none[rpc.TxProofParams, rpc.TxProof],
 		StateSnapshots: none[rpc.NoParams, rpc.StateSnapshots],
 		StateRange:     none[rpc.StateRangeParams, rpc.StateRange],
 		MempoolStats:   none[rpc.NoParams, rpc.MempoolStats],

@@ -52,6 +52,7 @@ const filesHelp = `Files
     peers.book                           addresses of other nodes (0600); quipu peer book lists it
     bootnode/                            identity and addresses of quipu bootnode
     rpc.token                            new at each start (0600)
+  $XDG_DATA_HOME/quipu/light/            headers that account balance --light has checked
   $XDG_DATA_HOME/quipu/wallets/NAME.json one wallet, sealed with its passphrase (0600), never overwritten
   $XDG_STATE_HOME/quipu/testnets/NAME/   a test network: nodes, logs, wallets without passphrase
   $XDG_RUNTIME_DIR/quipu/testnets/NAME/  how a second terminal finds a running test network

@@ -5,6 +5,7 @@
 //	util.go      JSON and words on the screen
 //	node.go      node run          status.go  status            peer.go   peer list|bans
 //	chain.go     chain head|block|blocks    chaindata.go  chain verify|export    chainimport.go  chain import|info
+//	proof.go     account proof, tx proof, proof verify          light.go  account balance
 //	tx.go        tx status|watch   wallet.go  wallet …          send.go   send; wait.go: what it waits for
 //	testnet.go   testnet …         demo.go    demo              bench.go  bench verify|…
 package main

@@ -39,8 +39,8 @@ func (a *app) nodeDir(network string) (string, error) {
 		return "", err
 	}
 	name := fileName(network)
-	if name == "wallets" { // is taken
-		name = "network-wallets"
+	if name == "wallets" || name == "light" { // is taken
+		name = "network-" + name
 	}
 	return filepath.Join(home, name), nil
 }

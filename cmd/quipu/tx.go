@@ -20,7 +20,7 @@ type txDoc struct {
 }
 
 func txCommand(a *app) *cobra.Command {
-	return noun("money", "tx", "Follow a transaction", a.txStatus(), a.txWatch())
+	return noun("money", "tx", "Follow a transaction", a.txStatus(), a.txWatch(), a.txProof())
 }
 
 func parseTxID(s string) (id chain.TxID, err error) {
