@@ -38,8 +38,13 @@ func appendTrail(dst []byte, network chain.NetworkID, trail []chain.State) []byt
 			dst = append(dst, s.Peaks[j][:]...)
 		}
 	}
-	sum := sha256.Sum256(dst)
-	return append(dst, sum[:]...)
+	return sealed(dst)
+}
+
+// sealed appends the checksum of all before.
+func sealed(b []byte) []byte {
+	sum := sha256.Sum256(b)
+	return append(b, sum[:]...)
 }
 
 func decodeTrail(b []byte, g *chain.Genesis) ([]chain.State, error) {
