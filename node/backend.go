@@ -61,7 +61,10 @@ func (n *Node) Body(id chain.BlockID) ([]byte, bool) {
 	return body, ok && err == nil
 }
 
-func (n *Node) HasBody(id chain.BlockID) bool { return n.ledger.Info(id).Body }
+func (n *Node) HasBody(id chain.BlockID) bool {
+	own := n.own.Load()
+	return own != nil && own.ID() == id || n.ledger.Info(id).Body
+}
 
 // Invalid leaves out what only this node refuses: whoever follows it did nothing wrong.
 func (n *Node) Invalid(id chain.BlockID) bool {

@@ -74,6 +74,7 @@ func allMeasured() []measured {
 		measured{"state", "bench state --accounts 1000000 --updates 10000"},
 		measured{"state-10m", "bench state --accounts 10000000 --updates 10000 --runs 1"},
 		measured{"reorg", "bench reorg --depth 100 --txs 1000"},
+		measured{"live", "bench live --nodes 4 --for 30s --runs 3"},
 	)
 }
 

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// writeTables puts the tables of import between their marks in a Markdown file.
+// writeTables puts the tables between their marks in a Markdown file.
 func writeTables(dir, file string) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	text := string(b)
-	for name, table := range map[string]func(string) (string, error){"rows": rowTable, "stages": stageTable, "sync": syncTable} {
+	for name, table := range map[string]func(string) (string, error){"rows": rowTable, "stages": stageTable, "live": liveTable, "sync": syncTable} {
 		begin, end := "<!-- "+name+" from docs/figures -->\n", "<!-- end of "+name+" -->"
 		before, rest, ok := strings.Cut(text, begin)
 		_, after, ok2 := strings.Cut(rest, end)
