@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -14,12 +16,12 @@ import (
 var syncMeasured = []measured{
 	{"sync-8mbit-1", "bench sync --peers 1 --upload 8mbit"},
 	{"sync-8mbit-more", "bench sync --peers 2,4,8 --upload 8mbit"},
-	{"sync-4mbit", "bench sync --peers 4,8 --upload 4mbit"},
+	{"sync-4mbit", "bench sync --peers 8 --upload 4mbit"},
 	{"sync-unlimited", "bench sync --peers 4 --upload 0"},
 	{"sync-stall", "bench sync --fault stall"},
 	{"sync-slow", "bench sync --fault slow"},
 	{"sync-garbage", "bench sync --fault garbage"},
-	{"sync-swarm", "bench sync --swarm 8"},
+	{"sync-swarm", "bench sync --swarm 8 --runs 1"},
 }
 
 // syncResult is what is read of such a file.
@@ -58,34 +60,46 @@ func loadSync(dir, name string) (r syncResult, err error) {
 	return r, nil
 }
 
-// drawSync is goodput by serving peers, with what these may upload together beside it.
+// drawSync is goodput by serving peers, with what these may upload together beside it: every row of a limited upload where
+// all is well, the one with the most runs for each number of peers.
 func drawSync(dir string) (string, error) {
-	var machine syncResult
 	c := chart{title: "Sync: goodput by the number of peers that serve, 200,000 transfers", xLabel: "peers", yLabel: "kbit/s"}
-	for _, names := range [][]string{{"sync-8mbit-1", "sync-8mbit-more"}, {"sync-4mbit"}} {
-		var r syncResult
-		for _, name := range names {
-			one, err := loadSync(dir, name)
-			if err != nil {
-				return "", err
-			}
-			one.Runs = append(r.Runs, one.Runs...)
-			r = one
+	rows := map[float64]map[int]point{}
+	for _, m := range syncMeasured {
+		r, err := loadSync(dir, m.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
-		machine = r
-		s := series{name: fmt.Sprintf("%g Mbit/s each", r.Upload)}
-		sum := series{name: "sum of uploads", dashed: true}
+		if err != nil {
+			return "", err
+		}
+		c.foot = fmt.Sprintf("%s, %d cores, %s; all processes on it%s", r.CPU, r.Cores, r.Go, runs)
 		for _, row := range r.Runs {
+			if r.Upload == 0 || row.Fault != "" || row.Swarm > 0 || len(rows[r.Upload][row.Peers].runs) >= len(row.All) {
+				continue
+			}
 			p := point{x: float64(row.Peers), y: 1000 * row.Mbit}
 			for _, once := range row.All {
 				p.runs = append(p.runs, 1000*once.Mbit)
 			}
-			s.points = append(s.points, p)
-			sum.points = append(sum.points, point{x: p.x, y: 1000 * p.x * r.Upload})
+			if rows[r.Upload] == nil {
+				rows[r.Upload] = map[int]point{}
+			}
+			rows[r.Upload][row.Peers] = p
+		}
+	}
+	if len(rows) == 0 {
+		return "", fmt.Errorf("sync-*.json in %s: %w", dir, fs.ErrNotExist)
+	}
+	for _, upload := range slices.Backward(slices.Sorted(maps.Keys(rows))) {
+		s := series{name: fmt.Sprintf("%g Mbit/s each", upload)}
+		sum := series{name: fmt.Sprintf("sum of %g each", upload), dashed: true}
+		for _, peers := range slices.Sorted(maps.Keys(rows[upload])) {
+			s.points = append(s.points, rows[upload][peers])
+			sum.points = append(sum.points, point{x: float64(peers), y: 1000 * float64(peers) * upload})
 		}
 		c.series = append(c.series, s, sum)
 	}
-	c.foot = fmt.Sprintf("%s, %d cores, %s; all processes on it%s", machine.CPU, machine.Cores, machine.Go, runs)
 	return c.svg(), nil
 }
 
