@@ -157,7 +157,7 @@ func TestEveryCommand(t *testing.T) {
 		cli(t, append(strings.Fields(c.CommandPath())[1:], "--help")...).want(t, 0)
 		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			for _, word := range []string{"passphrase", "password", "key", "token", "mnemonic", "secret"} {
-				takesPath := strings.HasSuffix(f.Name, "-file") || strings.HasSuffix(f.Name, "-fd") || strings.HasSuffix(f.Name, "-out")
+				takesPath := strings.HasSuffix(f.Name, "-file") || strings.HasSuffix(f.Name, "-fd") || strings.HasSuffix(f.Name, "-out") || strings.HasPrefix(f.Usage, "`FILE`")
 				if strings.Contains(f.Name, word) && !takesPath && f.Value.Type() != "bool" {
 					t.Errorf("%s --%s looks as if it took a secret", c.CommandPath(), f.Name)
 				}
