@@ -79,9 +79,9 @@ func (s *relayScenario) fill(took, bytes []float64) {
 	s.BytesMean, s.BytesP95, s.BytesMax = sum/float64(len(bytes)), at(bytes, 0.95), at(bytes, 1)
 }
 
-// importUS is what bench import measured a transaction to cost besides its signature: every stage but reading, opening and
-// verifying, in µs.
-func importUS(t *testing.T) float64 {
+// importUS is what bench import measured a transaction to cost besides its signature, in µs: every stage but reading, opening
+// and verifying, and decoding alone, which has the check of tx_root in it.
+func importUS(t *testing.T) (all, decode float64) {
 	b, err := os.ReadFile("../docs/figures/import-accounts-10000.json")
 	if err != nil {
 		t.Fatal(err)
@@ -95,13 +95,15 @@ func importUS(t *testing.T) float64 {
 	if err := json.Unmarshal(b, &r); err != nil {
 		t.Fatal(err)
 	}
-	sum := 0.0
 	for _, s := range r.Stages {
+		if s.Name == "decode" {
+			decode = s.US
+		}
 		if s.Name != "open" && s.Name != "read" && s.Name != "verify" {
-			sum += s.US
+			all += s.US
 		}
 	}
-	return sum
+	return all, decode
 }
 
 // findUS is what finding a transaction by short id costs, and putting the block together (BenchmarkFindShort), in µs.
@@ -303,7 +305,7 @@ func relayRun(t *testing.T, p relayPlan) relayReport {
 	g := chaintest.Genesis(func(g *chain.Genesis) {
 		g.Time, g.Spacing, g.HalfLife, g.BodyLimit = worldStart, 10_000, 1_440_000, uint32(p.txs*chain.TxMinSize+4_000)
 	}, keys...)
-	validate := importUS(t)
+	validate, decode := importUS(t)
 	r := relayReport{
 		Schema: "quipu.relay/v1", Go: runtime.Version(), Nodes: p.nodes, Dials: p.dials, LinkMbit: p.mbit, Txs: p.txs, BodyBytes: p.txs * chain.TxMinSize,
 		LatencyMS:  [2]float64{float64(p.latency[0].Milliseconds()), float64(p.latency[1].Milliseconds())},
@@ -322,6 +324,7 @@ func relayRun(t *testing.T, p relayPlan) relayReport {
 			w.scenario("same 20 % missing everywhere", func(block, _, tx int) bool { return own(block, 0, tx) }),
 		)
 	})
+	r.Scenarios = append(r.Scenarios, gossipWhole(t, p, g, validate, decode))
 	return r
 }
 
@@ -358,12 +361,37 @@ func TestRelay100(t *testing.T) {
 	if os.Getenv("QUIPU_LONG") == "" {
 		t.Skip("100 nodes take minutes: set QUIPU_LONG=1. TestRelaySmall is the same with fewer")
 	}
-	r := relayRun(t, relayPlan{nodes: 100, dials: 8, txs: 4000, blocks: 3, mbit: 20, latency: [2]time.Duration{25 * time.Millisecond, 150 * time.Millisecond}, seed: 1})
+	r := relayRun(t, relayPlan{nodes: 100, dials: 8, txs: 4000, blocks: 2, mbit: 20, latency: [2]time.Duration{25 * time.Millisecond, 150 * time.Millisecond}, seed: 1})
 	r.save(t)
+	// The goal of the second is 1,500 ms: each hop takes three round trips there, and they add up.
+	r.check(t, 0, 500, 1000, 40_000)
+	r.check(t, 1, 1800, 2300, 300_000)
+	r.check(t, 2, 1800, 2500, 400_000)
 }
 
 // TestRelaySmall is TestRelay100 with fewer nodes and transactions.
 func TestRelaySmall(t *testing.T) {
 	r := relayRun(t, relayPlan{nodes: 12, dials: 4, txs: 400, blocks: 1, mbit: 20, latency: [2]time.Duration{25 * time.Millisecond, 150 * time.Millisecond}, seed: 1})
 	r.save(t)
+	r.check(t, 0, 500, 700, 6_000)
+	r.check(t, 1, 900, 1200, 30_000)
+	r.check(t, 2, 900, 1200, 30_000)
+	for _, s := range r.Scenarios[:3] {
+		for name, want := range map[string]uint64{"relay_blocks": 11, "relay_whole_bodies": 0, "relay_given_up": 0, "bodies_received": 0} {
+			if s.Counters[name] != want {
+				t.Errorf("%s: %s is %d, want %d", s.Name, name, s.Counters[name], want)
+			}
+		}
+	}
+	if got := r.Scenarios[0].Counters["relay_round_trips"]; got != 11 {
+		t.Errorf("warm pools: %d round trips for 11 nodes", got)
+	}
+}
+
+// check holds a scenario to milliseconds of virtual time, and bytes.
+func (r *relayReport) check(t *testing.T, i int, p50, p95, bytes float64) {
+	t.Helper()
+	if s := &r.Scenarios[i]; s.P50 > p50 || s.P95 > p95 || s.BytesMean > bytes {
+		t.Errorf("%s: p50 %.0f ms, p95 %.0f ms, %.0f bytes a node; want at most %.0f, %.0f and %.0f", s.Name, s.P50, s.P95, s.BytesMean, p50, p95, bytes)
+	}
 }

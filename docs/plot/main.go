@@ -186,7 +186,10 @@ func drawAll(dir string) error {
 	for _, p := range []struct {
 		name string
 		draw func(dir string) (string, error)
-	}{{"accounts", drawAccounts}, {"cores", drawCores}, {"blocks", drawBlocks}, {"stages", drawStages}, {"sync", drawSync}} {
+	}{
+		{"accounts", drawAccounts}, {"cores", drawCores}, {"blocks", drawBlocks}, {"stages", drawStages}, {"sync", drawSync},
+		{"relay", drawRelay},
+	} {
 		svg, err := p.draw(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprintf(os.Stderr, "%s.svg is not drawn: %v\n", p.name, err)
