@@ -194,7 +194,10 @@ func TestPruneAndCheckpointFlags(t *testing.T) {
 	} {
 		cli(t, append([]string{"node", "run", "--data-dir", dir}, c.flags...)...).want(t, exitUsage, c.says)
 	}
-	r := running{a: &app{dataDir: dir}, prune: 4096, checkpoints: []string{"7:" + id, "7:" + id, "9:" + id}, logFormat: "text", stateMemory: 256, maxUpload: "0"}
+	r := running{a: &app{}}
+	if err := r.command().ParseFlags([]string{"--data-dir", dir, "--prune", "4096", "--checkpoint", "7:" + id, "--checkpoint", "7:" + id, "--checkpoint", "9:" + id}); err != nil {
+		t.Fatal(err)
+	}
 	cfg, err := r.config()
 	if err != nil || cfg.Prune != 4096 || len(cfg.Checkpoints) != 2 || cfg.Checkpoints[9].String() != id {
 		t.Fatalf("%+v %v", cfg, err)
