@@ -111,11 +111,12 @@ func (n *Node) takeSnapshot(ctx context.Context) error {
 		patience = patienceSmall
 	}
 	n.log.Info("looking for a snapshot")
-	moved, best := time.Now(), uint64(0)
+	moved, best, heard := time.Now(), uint64(0), false
 	failed := map[chain.BlockID]bool{}
 	for {
-		if h := n.ledger.BestHeader().Header.Height; h > best {
-			moved, best = time.Now(), h
+		h, claimed := n.ledger.BestHeader().Header.Height, heard || n.net.SyncState().NetworkHeight > 0
+		if h > best || claimed != heard { // the first peer may come late, and its headers later still
+			moved, best, heard = time.Now(), h, claimed
 		}
 		if settled := time.Since(moved) >= headersSettle; settled || n.headersHere() {
 			goal, found := n.chooseSnapshot(ctx, failed)
@@ -134,7 +135,7 @@ func (n *Node) takeSnapshot(ctx context.Context) error {
 				}
 				continue
 			}
-			if settled && best < 2*n.snapshotEvery() && n.net.SyncState().NetworkHeight > 0 {
+			if settled && heard && best < 2*n.snapshotEvery() {
 				return n.syncFully(fmt.Sprintf("the chain has %d blocks, and a snapshot is of block %d or above, %d deep", best, n.snapshotEvery(), n.snapshotEvery()))
 			}
 		}

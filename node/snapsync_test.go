@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -88,6 +89,26 @@ func TestSnapshotSync(t *testing.T) {
 		}
 		if h := n.ledger.Held(); len(h) != 1 || h[0].From != 1 || !n.saw("node.verified") || n.snapshotStatus() != nil {
 			w.Fatalf("held %v", h)
+		}
+	})
+}
+
+// The first peer comes long after the start, as where one has to be found first. Until its headers are here, that says
+// nothing about the chain, whenever the node looks.
+func TestSnapshotSyncLatePeer(t *testing.T) {
+	snapWorld(t, 14, func(w *world, _ *chaintest.Gen) {
+		server := w.nodes[0].net.Addrs()[0]
+		for late := time.Duration(0); late < 250*time.Millisecond; late += 25 * time.Millisecond {
+			n := w.start(func(c *Config) { fromSnapshot(c); c.Bootstrap = nil })
+			time.Sleep(2*headersSettle + late) // virtual
+			if err := n.net.Connect(context.Background(), server); err != nil {
+				t.Fatal(err)
+			}
+			w.within(10*time.Second, "at the tip", agree(14, n))
+			if !n.saw("node.snapshot") {
+				t.Fatalf("%v: it applied all", late)
+			}
+			w.halt(n)
 		}
 	})
 }
