@@ -310,6 +310,9 @@ func (n *Node) replay(ctx context.Context, base ledger.Base, dir string) error {
 		memory = replayMemSmall
 	}
 	r, err := n.ledger.OpenReplay(dir, memory)
+	if errors.Is(err, ledger.ErrReplayStore) {
+		return n.dropReplay(dir, err)
+	}
 	if err != nil {
 		return unlessGone(err)
 	}
@@ -324,6 +327,9 @@ func (n *Node) replay(ctx context.Context, base ledger.Base, dir string) error {
 		switch {
 		case errors.As(err, &bad):
 			return n.refute(base, bad)
+		case errors.Is(err, ledger.ErrReplayStore):
+			r.Close()
+			return n.dropReplay(dir, err)
 		case err != nil:
 			return unlessGone(err)
 		case done:
@@ -348,6 +354,12 @@ func (n *Node) replay(ctx context.Context, base ledger.Base, dir string) error {
 		case <-time.After(rest):
 		}
 	}
+}
+
+// dropReplay removes a replay's damaged store: all it holds is made again.
+func (n *Node) dropReplay(dir string, why error) error {
+	n.log.Warn("the blocks before the snapshot are applied from genesis again", "why", why)
+	return os.RemoveAll(dir)
 }
 
 func unlessGone(err error) error {

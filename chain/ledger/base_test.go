@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -443,4 +444,45 @@ func TestReorgBelowSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.open()
+}
+
+// A replay's own store that is damaged is told from the ledger's and from a false snapshot: nothing is held against any
+// block, and one that begins anew confirms.
+func TestDamagedReplay(t *testing.T) {
+	t.Parallel() // it waits for the disk
+	s := newScene(t, nil)
+	s.headers(s.payments("genesis", "a", 8)...)
+	s.begin("a8")
+	s.history()
+	dir := t.TempDir()
+	r, err := s.l.OpenReplay(dir, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if _, err := r.Step(func() bool { n++; return n < 4 }); err != nil {
+		t.Fatal(err)
+	}
+	r.own.fatal(corrupt("a page"))
+	_, err = r.Step(func() bool { return false })
+	wantErr(t, err, ErrReplayStore)
+	if refuted := (*RefutedError)(nil); errors.As(err, &refuted) {
+		t.Fatalf("it is held against block %d", refuted.Height)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "MANIFEST"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, s.replay(dir), ErrReplayStore)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.replay(dir); err != nil {
+		t.Fatal(err)
+	}
+	if base, ok := s.l.Base(); ok {
+		t.Fatalf("base %d", base.Height)
+	}
 }

@@ -41,6 +41,10 @@ func (e *RefutedError) Error() string {
 	return fmt.Sprintf("block %d (%s), below the snapshot this ledger began with, is invalid: %v", e.Height, e.ID, e.Err)
 }
 
+// ErrReplayStore is wrapped where the replay's own store is damaged: it is to be removed, and the next one begins at
+// genesis.
+var ErrReplayStore = errors.New("the store that the blocks before a snapshot are applied in")
+
 // OpenReplay opens or makes the store in a directory, "" for one in memory, and goes on where it stood. memory bounds
 // its accounts in memory, in bytes.
 func (l *Ledger) OpenReplay(dir string, memory int64) (*Replay, error) {
@@ -56,6 +60,9 @@ func (l *Ledger) OpenReplay(dir string, memory int64) (*Replay, error) {
 		return nil, err
 	}
 	db, err := openStore(&cfg, true)
+	if errors.Is(err, ErrCorrupt) {
+		err = fmt.Errorf("%w: %w", ErrReplayStore, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -114,16 +121,20 @@ func (r *Replay) Height() uint64 { return r.at }
 
 // Step applies blocks for as long as more says so, which is asked before each but the first, and makes them durable.
 // Done means that the base's accounts are confirmed: Ledger.Confirm is to be told. *RefutedError that they are not;
-// ErrNoBase that there is nothing to do any more; any other error is ours.
+// ErrNoBase that there is nothing to do any more; any other error is ours. ErrReplayStore as OpenReplay's.
 func (r *Replay) Step(more func() bool) (done bool, err error) {
 	g := group{dirty: map[chain.Account]chain.AccountState{}}
 	limit := int(r.of.g.BodyLimit) / accountBytes
-	for n := 0; r.at < r.base.Height && len(g.dirty) < limit && (n == 0 || more()); n++ {
-		if err := r.apply(&g); err != nil {
-			return false, err // what this step did is in memory only
-		}
+	for n := 0; err == nil && r.at < r.base.Height && len(g.dirty) < limit && (n == 0 || more()); n++ {
+		err = r.apply(&g)
 	}
-	if err := r.commit(&g); err != nil {
+	if err == nil {
+		err = r.commit(&g)
+	}
+	if err != nil { // what this step did is in memory only
+		if errors.Is(r.own.broken, ErrCorrupt) {
+			err = fmt.Errorf("%w: %w", ErrReplayStore, err)
+		}
 		return false, err
 	}
 	return r.at == r.base.Height, nil
@@ -148,11 +159,15 @@ func (r *Replay) apply(g *group) error {
 		}
 		err = chain.CheckStateRoot(h, root)
 	}
-	if err != nil {
+	var rule *chain.RuleError
+	switch {
+	case errors.As(err, &rule):
 		if wrong := chain.CheckBody(h, block.Body()); wrong != nil {
 			return corrupt("the body of block %d (%s) was changed (%v)", h.Height, block.ID(), wrong)
 		}
 		return &RefutedError{h.Height, block.ID(), err}
+	case err != nil: // the store's: it says nothing of the block
+		return err
 	}
 	for i := range u.Changes {
 		g.dirty[u.Changes[i].Account] = u.Changes[i].After
