@@ -141,6 +141,10 @@ func (a *api) health() rpc.Health {
 	if r := n.ledger.Rebuilding(); r != nil {
 		following = rpc.Check{Name: "heaviest chain", Detail: fmt.Sprintf("applied anew from block 0: %d of %d", r.Height, r.Goal)}
 	}
+	verified := rpc.Check{Name: "verified", OK: true, Detail: "every block applied here"}
+	if snap := n.snapshotStatus(); snap != nil {
+		verified.OK, verified.Detail = false, snap.String()
+	}
 	return rpc.Health{
 		Live: []rpc.Check{{Name: "process", OK: true}},
 		Ready: []rpc.Check{
@@ -149,6 +153,7 @@ func (a *api) health() rpc.Health {
 			{Name: "tip age", OK: n.tipAge() < n.stale(), Detail: n.tipAge().Round(time.Second).String()},
 			following,
 			{Name: "clock", OK: skew.Abs() < 5*time.Second, Detail: fmt.Sprintf("%v from the peers' median", skew.Round(time.Millisecond))},
+			verified,
 		},
 	}
 }

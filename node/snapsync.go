@@ -28,6 +28,7 @@ const (
 	snapshotPatience = time.Minute      // without a header or account more; then all blocks are applied
 	patienceSmall    = 15 * time.Second // of a test network's node
 	headersSettle    = 2 * time.Second  // without a header more, where peers claim there are some
+	snapshotTries    = 8                // of snapshots that peers offer and that can't be had; then all blocks are applied
 	replayStep       = 50 * time.Millisecond
 	replayMemory     = 64 << 20 // bytes of accounts
 	replayMemSmall   = 8 << 20  // of a test network's node
@@ -112,7 +113,7 @@ func (n *Node) takeSnapshot(ctx context.Context) error {
 	}
 	n.log.Info("looking for a snapshot")
 	moved, best, heard := time.Now(), uint64(0), false
-	failed := map[chain.BlockID]bool{}
+	failed, tries := map[chain.BlockID]bool{}, 0
 	for {
 		h, claimed := n.ledger.BestHeader().Header.Height, heard || n.net.SyncState().NetworkHeight > 0
 		if h > best || claimed != heard { // the first peer may come late, and its headers later still
@@ -130,6 +131,9 @@ func (n *Node) takeSnapshot(ctx context.Context) error {
 				case errors.Is(err, p2p.ErrNoState), errors.Is(err, ledger.ErrWrongState), errors.Is(err, ledger.ErrNotBest):
 					n.log.Warn("a snapshot can't be had; another is looked for", "height", goal.Height, "block", goal.Block, "err", err)
 					failed[goal.Block] = !errors.Is(err, ledger.ErrNotBest)
+					if tries++; tries == snapshotTries {
+						return n.syncFully(fmt.Sprintf("%d that peers offered can't be had", tries))
+					}
 				default:
 					return err
 				}

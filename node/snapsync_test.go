@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,11 +80,21 @@ func TestSnapshotSync(t *testing.T) {
 		if !n.saw("node.snapshot") {
 			w.Fatal("it applied all")
 		}
+		verified := func() rpc.Check {
+			list := (&api{n: n}).health().Ready
+			return list[len(list)-1]
+		}
+		if c := verified(); c.Name != "verified" || c.OK || !strings.Contains(c.Detail, "snapshot of block 8") {
+			w.Fatalf("ready: %+v", c)
+		}
 		if base, ok := n.ledger.Base(); !ok || base.Height != 8 || n.Verified() {
 			w.Fatalf("base %v", base)
 		}
 		early := gen.Get("a2").Checked.Txs()[0].ID()
 		w.within(30*time.Second, "verified", n.Verified)
+		if c := verified(); !c.OK {
+			w.Fatalf("not ready: %+v", c)
+		}
 		if _, raw, ok, err := n.ledger.FindTx(early); !ok || err != nil || raw == nil {
 			w.Fatalf("an early payment: %v %v", ok, err)
 		}

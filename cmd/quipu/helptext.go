@@ -50,6 +50,9 @@ const filesHelp = `Files
     chain/                               ledger: headers, bodies, accounts
     node.key                             the node's identity on the network, no money (0600)
     peers.book                           addresses of other nodes (0600); quipu peer book lists it
+    bans.json                            peers that are banned (0600); quipu peer bans lists them
+    snapshots/                           accounts at three recent blocks, for newcomers; may be removed
+    replay/                              of a node that began with a snapshot, until it is verified; may be removed
     bootnode/                            identity and addresses of quipu bootnode
     rpc.token                            new at each start (0600)
   $XDG_DATA_HOME/quipu/light/            headers that account balance --light has checked
