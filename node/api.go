@@ -94,7 +94,7 @@ func (a *api) nodeStatus(context.Context, rpc.NoParams) (rpc.NodeStatus, error) 
 
 func (a *api) hint(s *rpc.NodeStatus) string {
 	switch {
-	case a.n.rebuilding.Load():
+	case a.n.rebuilding.Load() && !a.n.awaiting.Load():
 		return "a heavier chain is applied anew from block 0, which goes on by itself: watch it with quipu status"
 	case a.n.deep.Load() != nil:
 		return "this node prepares to follow a heavier chain from block 0: watch it with quipu status"
@@ -102,6 +102,8 @@ func (a *api) hint(s *rpc.NodeStatus) string {
 		return "no peers: start with --bootstrap MULTIADDR, or give others this node's address: " + reachable(s.Listen)
 	case s.Peers.In+s.Peers.Out == 0:
 		return "no peer answers: check the --bootstrap addresses and that their nodes run"
+	case s.Sync.State == "snapshot":
+		return "beginning with a snapshot: watch it with quipu status"
 	case s.Sync.State == "bodies" || s.Sync.State == "headers":
 		return "catching up: watch it with quipu status"
 	}

@@ -58,7 +58,7 @@ type Node struct {
 	overdue    chan struct{}                         // keepUp has something to do
 	awaiting   atomic.Bool                           // a snapshot is looked for: the chain stays empty
 	snap       snapProgress
-	rebuilding atomic.Bool // the chain is applied anew: see startover.go
+	rebuilding atomic.Bool // the chain is applied anew, see startover.go, or awaiting: no transaction is taken
 	aside      [][]byte    // what the pool held before; mu guards it
 
 	fault chan error    // one error that is ours and stops Run: a disk fault

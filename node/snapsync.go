@@ -269,8 +269,8 @@ func (n *Node) syncFully(why string) error {
 func (n *Node) leaveWaiting(follow func() error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.awaiting.Store(false)
 	err := follow()
+	n.awaiting.Store(false)
 	n.bringPoolBack(&ledger.Rebuilding{})
 	n.tip.fire()
 	n.net.Announce()

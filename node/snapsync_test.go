@@ -76,6 +76,9 @@ func TestSnapshotSync(t *testing.T) {
 		if s := n.snapshotStatus(); s == nil || s.State != "waiting" || n.Verified() {
 			w.Fatalf("at start: %+v", s)
 		}
+		if s := n.syncStatus(1); s.State != "snapshot" {
+			w.Fatalf("at start: %+v", s)
+		}
 		w.within(10*time.Second, "at the tip", agree(14, w.nodes...))
 		if !n.saw("node.snapshot") {
 			w.Fatal("it applied all")

@@ -26,7 +26,7 @@ const (
 )
 
 // errRebuilding refuses transactions while the tip isn't one to judge them by. Nobody's fault.
-var errRebuilding = errors.New("this node applies its chain anew from block 0 and can't judge transactions yet")
+var errRebuilding = errors.New("this node loads its accounts or applies its chain anew, and can't judge transactions yet")
 
 // keepUp follows chains that undo doesn't reach, until ctx ends.
 func (n *Node) keepUp(ctx context.Context) error {

@@ -34,6 +34,8 @@ func (n *Node) syncStatus(peers int) rpc.SyncStatus {
 		out.ETAMS = int64(min(1e3*float64(out.Behind)/s.BlockRate, 1e12))
 	}
 	switch {
+	case n.awaiting.Load():
+		out.State = "snapshot"
 	case n.rebuilding.Load():
 		out.State = "rebuilding"
 	case out.Behind > 2:

@@ -100,7 +100,7 @@ type NodeStatus struct {
 
 // SyncStatus says how far the validated tip is behind the best header.
 type SyncStatus struct {
-	State  string `json:"state"`  // "synced", "headers", "bodies", "no_peers", "rebuilding"
+	State  string `json:"state"`  // "synced", "headers", "bodies", "no_peers", "rebuilding", "snapshot"
 	Behind uint64 `json:"behind"` // blocks
 	Peers  int    `json:"peers"`  // being fetched from
 

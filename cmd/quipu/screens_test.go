@@ -28,7 +28,7 @@ func TestStatusScreen(t *testing.T) {
 		t.Error(screen)
 	}
 	for state, want := range map[string]string{"synced": "synced", "no_peers": "no peers", "headers": "headers  900 of 1000 blocks (90.0 %), 100 to go",
-		"rebuilding": "applying a heavier chain from block 0  900 of 1000 blocks (90.0 %)"} {
+		"snapshot": "beginning with a snapshot", "rebuilding": "applying a heavier chain from block 0  900 of 1000 blocks (90.0 %)"} {
 		s.Sync.State = state
 		if got := syncLine(&s); !strings.HasPrefix(got, want) {
 			t.Errorf("%s: %q", state, got)

@@ -98,6 +98,8 @@ func syncLine(s *rpc.NodeStatus) string {
 	switch s.Sync.State {
 	case "synced":
 		return "synced"
+	case "snapshot":
+		return "beginning with a snapshot"
 	case "no_peers":
 		return "no peers: this is the chain as this node last saw it"
 	}
