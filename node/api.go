@@ -190,7 +190,7 @@ func (a *api) adminConnect(ctx context.Context, p rpc.AdminConnectParams) (rpc.A
 func (a *api) adminUnban(_ context.Context, p rpc.AdminUnbanParams) (rpc.AdminUnban, error) {
 	was, err := a.n.net.Pardon(p.ID)
 	if err != nil {
-		return rpc.AdminUnban{}, rpc.Errorf(rpc.NameInvalidParams, "list the banned with peer_bans", "%v", err)
+		return rpc.AdminUnban{}, rpc.Errorf(rpc.NameInvalidParams, "quipu peer bans", "%v", err)
 	}
 	return rpc.AdminUnban{ID: p.ID, Banned: was}, nil
 }

@@ -285,7 +285,7 @@ func (s *Server) checkToken(r *http.Request) *Error {
 	case s.token == "":
 		return Errorf(NameForbidden, "", "this server has no token, so nobody may call admin methods")
 	case !strings.EqualFold(scheme, "Bearer") || given == "":
-		return Errorf(NameUnauthorized, "send \"Authorization: Bearer\" with the token in "+s.cfg.TokenFile, "this call needs the node's token")
+		return Errorf(NameUnauthorized, "add --rpc-token-file "+s.cfg.TokenFile+"; over HTTP, \"Authorization: Bearer\" and what is in that file", "this call needs the node's token")
 	case !sameToken(strings.TrimSpace(given), s.token):
 		return Errorf(NameForbidden, "read "+s.cfg.TokenFile+" anew: the token changes at each start", "the token is wrong")
 	}
