@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"quipu/chain"
@@ -109,6 +110,15 @@ func TestBeginWithSnapshot(t *testing.T) {
 		if disk {
 			s.reopen()
 			s.tip("a5")
+			if err := s.l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			cfg := s.cfg
+			cfg.History = true
+			if _, err := Open(cfg); !errors.Is(err, ErrPruned) || !strings.Contains(err.Error(), "until quipu status says that it is verified") {
+				t.Fatalf("with --history: %v", err)
+			}
+			s.open()
 		}
 		if _, err := s.l.OpenReplay("", 1<<20); err != nil {
 			t.Fatal(err)

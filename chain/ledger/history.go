@@ -71,6 +71,10 @@ func (l *Ledger) loadHistory(txn *badger.Txn) error {
 		h.stored, h.base, h.next = true, l.index.byID[chain.BlockID(v)], le.Uint32(v[32:])
 	}
 	l.history = h
+	if l.cfg.History && l.wantsHistory() {
+		return fmt.Errorf("%w: this node began with a snapshot and hasn't all blocks yet, so an account history index can't be made; run without --history until quipu status says that it is verified",
+			ErrPruned)
+	}
 	if at := l.main.fork(h.base).height; l.cfg.History && uint64(at) < l.pruned {
 		return fmt.Errorf("%w: the account history index reaches to block %d and bodies up to %d are gone, so it can't be completed; run without --history, or sync again from an empty data directory",
 			ErrPruned, at, l.pruned)
