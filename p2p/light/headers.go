@@ -17,20 +17,21 @@ var (
 	errUnlinked = errors.New("headers that follow none of those named")
 	errBack     = errors.New("headers that lead back")
 	errClaim    = errors.New("claims more work than its headers have")
+	errShare    = errors.New("its headers take longer than its share of the time that there is")
 )
 
 // Sync connects to the peers and takes from them the heaviest chain of headers, each checked: linked, with the difficulty
 // that the rules give and the work to show for it. Peers are followed in the order of what they claim, and only if that is more
-// than is known already. An error is ctx's, of the file, or wraps ErrNoPeers.
+// than is known already; each has its share of what time ctx leaves. An error is ctx's, of the file, or wraps ErrNoPeers.
 func (c *Client) Sync(ctx context.Context) error {
 	c.each(func(_ int, s *source) error { return c.hello(ctx, s) })
 	byClaim := slices.Clone(c.peers)
 	slices.SortStableFunc(byClaim, func(a, b *source) int { return b.status.BestWork.Cmp(&a.status.BestWork) })
 	before := c.Best().ID
-	for _, s := range byClaim {
+	for i, s := range byClaim {
 		best := c.Best()
 		if s.err == nil && s.status.BestWork.Gt(&best.Work) {
-			s.err = c.follow(ctx, s)
+			s.err = c.followInTime(ctx, s, len(byClaim)-i)
 		}
 	}
 	if err := c.left(ctx); err != nil {
@@ -40,6 +41,22 @@ func (c *Client) Sync(ctx context.Context) error {
 		return writeTrail(c.cfg.File, c.trail)
 	}
 	return nil
+}
+
+// followInTime is follow for the first of so many peers that are left: one that claims much and shows it slowly must not
+// take the time of all. What it has shown stays.
+func (c *Client) followInTime(ctx context.Context, s *source, left int) error {
+	end, ok := ctx.Deadline()
+	if !ok || left == 1 {
+		return c.follow(ctx, s)
+	}
+	share, cancel := context.WithTimeoutCause(ctx, time.Until(end)/time.Duration(left), errShare)
+	defer cancel()
+	err := c.follow(share, s)
+	if err != nil && context.Cause(share) == errShare {
+		return errShare
+	}
+	return err
 }
 
 // follow takes a peer's headers until there are no more. What it has shown so far counts as soon as it is heavier than what

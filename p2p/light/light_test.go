@@ -2,6 +2,7 @@ package light
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math/bits"
 	"os"
@@ -155,6 +156,25 @@ func TestPeersThatLeadNowhere(t *testing.T) {
 	c = newClient(t, g, "", peerOf(t, g, future, nil))
 	if err := c.Sync(t.Context()); err != nil || c.Best().ID != a[2049].ID {
 		t.Errorf("height %d of 2050, %v", c.Best().Header.Height, err)
+	}
+}
+
+// TestSlowClaim: one that claims the most work and never answers takes its share of the time, not that of the other.
+func TestSlowClaim(t *testing.T) {
+	g := chaintest.Genesis(nil)
+	a := branch(g, g.State(), 20, 'a')
+	silent := peerOf(t, g, branch(g, g.State(), 30, 'b'), func(wire.HeadersRequest) []chain.Header {
+		<-t.Context().Done()
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	defer cancel()
+	c := newClient(t, g, "", silent, peerOf(t, g, a, nil))
+	if err := c.Sync(ctx); err != nil || c.Best().ID != a[19].ID {
+		t.Errorf("height %d of 20, %v", c.Best().Header.Height, err)
+	}
+	if err := c.peers[0].err; err != errShare {
+		t.Errorf("the silent one: %v", err)
 	}
 }
 
