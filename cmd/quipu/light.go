@@ -125,6 +125,9 @@ func (l *lightRun) run(ctx context.Context, a *app, who string) error {
 	}
 	defer h.Close()
 	client, err := light.New(light.Config{Genesis: g, Peers: l.peers, File: filepath.Join(dir, g.NetworkID().Short()+".headers")}, h)
+	if errors.Is(err, light.ErrFile) {
+		return fail(exitData, "", "%w", err)
+	}
 	if err != nil {
 		return usageError("", "%w", err)
 	}

@@ -93,6 +93,9 @@ func decodeTrail(b []byte, g *chain.Genesis) ([]chain.State, error) {
 	return trail, nil
 }
 
+// ErrFile is wrapped where the file of headers can't be used.
+var ErrFile = errors.New("headers kept")
+
 // readTrail is nil if there is no file yet.
 func readTrail(file string, g *chain.Genesis) ([]chain.State, error) {
 	info, err := os.Stat(file)
@@ -111,7 +114,7 @@ func readTrail(file string, g *chain.Genesis) ([]chain.State, error) {
 		trail, err = decodeTrail(b, g)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("headers kept in %s can't be used, remove it to take them from peers again: %w", file, err)
+		return nil, fmt.Errorf("%w in %s can't be used, remove it to take them from peers again: %w", ErrFile, file, err)
 	}
 	return trail, nil
 }

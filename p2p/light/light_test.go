@@ -240,7 +240,7 @@ func TestTrailFile(t *testing.T) {
 	if err := os.WriteFile(file, b[:99], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Config{Genesis: g, Peers: []string{peerOf(t, g, trail[1:], nil)}, File: file}, newHost(t)); err == nil || !strings.Contains(err.Error(), "remove it") {
+	if _, err := New(Config{Genesis: g, Peers: []string{peerOf(t, g, trail[1:], nil)}, File: file}, newHost(t)); !errors.Is(err, ErrFile) || !strings.Contains(err.Error(), "remove it") {
 		t.Errorf("a damaged file: %v", err)
 	}
 }
