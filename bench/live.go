@@ -24,6 +24,7 @@ type Live struct {
 	For     time.Duration `json:"for_ns"`  // how long transfers are offered
 	Rate    int           `json:"rate"`    // transfers a second
 	List    int           `json:"list"`    // transfers of one call
+	Miners  int           `json:"miners"`  // nodes that mine, 0 for all
 	Senders int           `json:"senders"` // each in its turn; a recipient is one of them
 	Seed    uint64        `json:"seed"`
 
@@ -44,6 +45,8 @@ func (l *Live) Validate() error {
 	switch {
 	case l.Nodes < 1 || l.Nodes > testnet.MaxNodes:
 		return fmt.Errorf("%d nodes: 1 to %d are possible", l.Nodes, testnet.MaxNodes)
+	case l.Miners < 0 || l.Miners > l.Nodes:
+		return fmt.Errorf("%d miners: 1 to %d are possible, 0 for all", l.Miners, l.Nodes)
 	case l.For < time.Second || l.For > time.Hour:
 		return fmt.Errorf("for %s: 1s to 1h are possible", l.For)
 	case l.Rate < 1 || l.Rate > 100_000:
@@ -140,7 +143,7 @@ func (l Live) Run(ctx context.Context, progress func(what string, done, total ui
 		return r, err
 	}
 	cfg := testnet.Config{
-		Name: testnet.RandomName("bench"), Nodes: l.Nodes, MineRate: liveMiner, BodyLimit: liveBody, Balances: keys.balances(),
+		Name: testnet.RandomName("bench"), Nodes: l.Nodes, Miners: l.Miners, MineRate: liveMiner, BodyLimit: liveBody, Balances: keys.balances(),
 		Command: l.Command, Env: l.Env, Keep: l.Profiles, BasePort: 14830,
 	}
 	if l.Profiles {

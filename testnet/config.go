@@ -33,7 +33,8 @@ type Config struct {
 	Nodes    int      // 1 to 32; 0 is 5
 	Dir      string   // holds everything; made, and removed at the end unless Keep; "" is Dir(Name)
 	BasePort int      // 0 is 4830
-	MineRate float64  // hashes a second of each node; 0 is 500
+	Miners   int      // how many of the nodes mine, the first ones; 0 is all
+	MineRate float64  // hashes a second of each node that mines; 0 is 500
 	Alone    bool     // refuse to run beside another test network
 	Keep     bool     // leave Dir behind
 	Command  []string // program, and arguments before "node run"; nil is this executable
@@ -60,6 +61,12 @@ func (c *Config) Validate() error {
 	}
 	if c.Nodes < 1 || c.Nodes > MaxNodes {
 		return fmt.Errorf("%d nodes: want 1 to %d", c.Nodes, MaxNodes)
+	}
+	if c.Miners == 0 {
+		c.Miners = c.Nodes
+	}
+	if c.Miners < 1 || c.Miners > c.Nodes {
+		return fmt.Errorf("%d miners: want 1 to %d, or 0 for all nodes", c.Miners, c.Nodes)
 	}
 	if c.BasePort == 0 {
 		c.BasePort = BasePort

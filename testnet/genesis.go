@@ -68,7 +68,7 @@ func makeNetwork(cfg *Config) (*chain.Genesis, error) {
 		}
 		balances = append(balances, chain.GenesisBalance{Account: a, Balance: amount})
 	}
-	g, err := newGenesis(cfg.Name, time.Now(), float64(cfg.Nodes)*cfg.MineRate, cfg.BodyLimit, balances)
+	g, err := newGenesis(cfg.Name, time.Now(), float64(cfg.Miners)*cfg.MineRate, cfg.BodyLimit, balances)
 	if err != nil {
 		return nil, err
 	}

@@ -84,8 +84,10 @@ func (s *Supervisor) launch(m *member, bootstrap []string) error {
 	genesis := s.genesisFile()
 	if m.kind == Honest {
 		args = append(args, "node", "run", "--profile", "testnet", "--data-dir", m.dir, "--genesis", genesis,
-			"--listen", m.multiaddr(), "--http", loopback(m.httpPort),
-			"--mine", "--mine-rate", fmt.Sprintf("%g", s.cfg.MineRate), "--miner", m.miner)
+			"--listen", m.multiaddr(), "--http", loopback(m.httpPort))
+		if m.num <= s.cfg.Miners || m.num > s.cfg.Nodes {
+			args = append(args, "--mine", "--mine-rate", fmt.Sprintf("%g", s.cfg.MineRate), "--miner", m.miner)
+		}
 		args = append(args, s.cfg.NodeArgs...)
 	} else {
 		args = append(args, "node", "bad", "--kind", m.kind, "--data-dir", m.dir, "--genesis", genesis)

@@ -22,7 +22,7 @@ func (a *app) benchLive() *cobra.Command {
 		Example: "  quipu bench live --nodes 4 --for 30s --json\n" +
 			"  quipu bench live --rate 3000\n" +
 			"  quipu bench live --cpuprofile && go tool pprof -top DIR/node-1/cpu.out",
-		Long: "Starts a network of this same binary on loopback, all nodes mining, blocks of up to 4 MiB once a second, and\n" +
+		Long: "Starts a network of this same binary on loopback, all nodes mining or --miners of them, blocks of up to 4 MiB once a second, and\n" +
 			"hands transfers to all nodes in turn, signed beforehand, at a fixed rate. tx_per_s is transfers in blocks that all\n" +
 			"nodes hold, those of the first such block left out, by the time from when all held the first to when all held\n" +
 			"the last. latency_ms runs from when a transfer was due to be handed in to when all nodes held its block. lost\n" +
@@ -52,6 +52,7 @@ func (a *app) benchLive() *cobra.Command {
 	}
 	f := c.Flags()
 	f.IntVar(&m.Nodes, "nodes", 4, "how many, 1 to 32")
+	f.IntVar(&m.Miners, "miners", 0, "nodes that mine; 0 is all")
 	f.DurationVar(&m.For, "for", 30*time.Second, "how long transfers are offered")
 	f.IntVar(&m.Rate, "rate", 6500, "transfers a second that are offered")
 	f.IntVar(&m.List, "list", 500, "transfers handed in by one call, at most 500")
