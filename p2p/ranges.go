@@ -451,8 +451,7 @@ func (s *Service) unlinked(run *headerRun, k *headerRange) {
 	s.count("ranges_unlinked")
 	err := fmt.Errorf("%w: those from height %d on don't link to %s", errOtherChain, k.from, run.last.id)
 	if k.by.id != run.claimer {
-		run.helpers[k.by.id].beside = run.last
-		run.exclude(k.by, err)
+		run.exclude(k.by, err).beside = run.last
 		k.claimer = true
 		return
 	}
@@ -463,14 +462,21 @@ func (s *Service) unlinked(run *headerRun, k *headerRange) {
 	}
 }
 
-// exclude asks a peer for nothing more in this run, and drops what it has served and isn't stored.
-func (run *headerRun) exclude(r *remote, err error) {
-	run.helpers[r.id].out = err
+// exclude asks a peer for nothing more in this run, and drops what it has served and isn't stored. The peer may have gone
+// since, and been forgotten: it is remembered again.
+func (run *headerRun) exclude(r *remote, err error) *helper {
+	h := run.helpers[r.id]
+	if h == nil {
+		h = &helper{r: r}
+		run.helpers[r.id] = h
+	}
+	h.out = err
 	for _, k := range run.ranges {
 		if k.by == r {
 			k.hs, k.by, k.ctx = nil, nil, nil
 		}
 	}
+	return h
 }
 
 // takeStored moves on after the lowest range was stored, or not.

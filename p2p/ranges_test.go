@@ -194,6 +194,37 @@ func TestRangesOfABadPeer(t *testing.T) {
 	}
 }
 
+// A peer that goes away after it has served ranges is charged for what they turn out to be all the same.
+func TestRangesOfABadPeerThatHasGone(t *testing.T) {
+	c := tall()
+	full, other := newFake(c.g), newFake(c.g)
+	full.load(c.long)
+	other.load(c.other)
+	inWorld(t, func(w *world) {
+		f := bare(c.g)
+		n := w.start(f, nil)
+		var bad host.Host
+		gone := false
+		bad = w.holder(full, func(q wire.HeadersRequest, hs []chain.Header) []chain.Header {
+			if len(q.Locator) > 0 || q.Max == 1 || len(hs) == 0 || gone {
+				return hs
+			}
+			gone = true
+			time.AfterFunc(300*time.Millisecond, func() { bad.Close() }) // virtual: the answer is there
+			return other.HeadersTo(other.Tip().ID, q.From, len(hs))
+		})
+		w.link = narrow
+		w.dialTo(w.holder(full, nil), n)
+		w.within(time.Minute, "the run", func() bool { return n.Counters()["header_runs"] > 0 })
+		w.dialTo(bad, n)
+		w.fetched(n, f, c.long[len(c.long)-1].Header.ID())
+		if n.Counters()["ranges_unlinked"] == 0 || n.remote(bad.ID()) != nil {
+			t.Errorf("its range linked, or it is here: %v", n.Counters())
+		}
+		w.within(time.Second, "banned", w.banned(n, bad, WrongRange))
+	})
+}
+
 // A claim of a height that its block doesn't have: nobody is asked for a chain to it, so nobody is blamed for another.
 func TestClaimOfAWrongHeightStartsNoRanges(t *testing.T) {
 	c := tall()
