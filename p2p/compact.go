@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -143,7 +144,8 @@ func (y *relay) get(id chain.BlockID) (*wholeBlock, *pull) {
 	return nil, y.pulls[id]
 }
 
-// whole is a block as it is here now, from memory or from disk; nil if its body isn't here.
+// whole is a block as it is here now, from memory or from disk; nil if its body isn't here. One that isn't kept is read and
+// hashed for each answer, however short that is: it takes of the peer's share of bytes what sending the body would take.
 func (s *Service) whole(ctx context.Context, r *remote, id chain.BlockID) (*wholeBlock, error) {
 	if w, _ := s.relay.get(id); w != nil {
 		return w, nil
@@ -157,12 +159,18 @@ func (s *Service) whole(ctx context.Context, r *remote, id chain.BlockID) (*whol
 		return nil, err
 	}
 	defer taken.release()
+	near := state.Header.Height+nearTip >= s.b.Tip().Header.Height
+	if !near {
+		if err := r.bytes.WaitN(ctx, int(state.Header.BodySize)); err != nil {
+			return nil, errors.Join(errSlow, err)
+		}
+	}
 	body, ok := s.b.Body(id)
 	if !ok {
 		return nil, nil
 	}
 	w := newWhole(&state.Header, body)
-	if w != nil && state.Header.Height+nearTip >= s.b.Tip().Header.Height {
+	if w != nil && near {
 		s.relay.keep(w) // others will ask too
 	}
 	return w, nil

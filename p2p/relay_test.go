@@ -9,6 +9,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"quipu/chain"
 	"quipu/chain/chaintest"
@@ -294,5 +295,65 @@ func TestRelayStalledAnnouncer(t *testing.T) {
 		lying(w, h, g, func(q wire.CompactRequest) []byte { time.Sleep(time.Minute); return nil }, nil)
 	}, func(w *world, victim *node, liar host.Host) {
 		w.counted(victim, map[string]uint64{"relay_blocks": 1, "compact_asked": 2, "relay_round_trips": 2})
+	})
+}
+
+// A compact form, or a transaction by place, of an old block is short, but the whole body is read and hashed for it: who asks
+// for many gets no more of them than of bodies.
+func TestOldBlocksInShortCostTheirBodies(t *testing.T) {
+	g := chaintest.Genesis(nil, alice)
+	var blocks []chain.Block
+	for _, b := range chaintest.New(g).Chain("b", 2*nearTip, func(i int) (txs []chain.Tx) {
+		for k := range 100 {
+			txs = append(txs, alice.Pay(g, uint64(100*i+k), 0, chaintest.To(bob, 1)))
+		}
+		return txs
+	}) {
+		blocks = append(blocks, b.Block)
+	}
+	old, tip := &blocks[0], &blocks[len(blocks)-1]
+	inWorld(t, func(w *world) {
+		f := newFake(g)
+		f.load(blocks)
+		n := w.start(f, nil)
+		h := w.liar(g, func() wire.Status { return statusOf(f) })
+		w.dialTo(h, n)
+		r := n.remote(h.ID())
+		r.bytes.SetLimit(1)
+		r.bytes.SetBurst(3 * len(old.Body)) // two, and what the answers take
+		answered := func(name string, q []byte) bool {
+			st, err := h.NewStream(network.WithNoDial(w.Context(), ""), n.host.ID(), protocol.ID(wire.ProtocolID(g.NetworkID(), name)))
+			if err != nil {
+				return false
+			}
+			defer st.Close()
+			wire.WriteFrame(st, q)
+			st.CloseWrite()
+			answer, err := wire.ReadFrame(st, 1<<20)
+			return err == nil && len(answer) > 1
+		}
+		asks := func(b *chain.Block) (n int) {
+			short, place := wire.CompactRequest{ID: b.Header.ID()}, wire.BlockIndexRequest{ID: b.Header.ID(), Indexes: []uint16{0}}
+			for range 3 {
+				n += b2i(answered(wire.NameCompact, short.Append(nil))) + b2i(answered(wire.NameBlockTxs, place.Append(nil)))
+			}
+			return n
+		}
+		if got := asks(tip); got != 6 {
+			t.Errorf("%d of 6 answers about the last block", got)
+		}
+		f.mu.Lock()
+		before := f.read
+		f.mu.Unlock()
+		got := asks(old)
+		f.mu.Lock()
+		read := f.read - before
+		f.mu.Unlock()
+		if got < 1 || got > 3 || read > 3 {
+			t.Errorf("%d of 6 answers about an old block, %d bodies read", got, read)
+		}
+		if len(n.Bans()) > 0 {
+			t.Errorf("bans: %+v", n.Bans())
+		}
 	})
 }
