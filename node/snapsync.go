@@ -114,6 +114,8 @@ func (n *Node) takeSnapshot(ctx context.Context) error {
 	n.log.Info("looking for a snapshot")
 	moved, best, heard := time.Now(), uint64(0), false
 	failed, tries := map[chain.BlockID]bool{}, 0
+	var vain time.Duration // spent with all headers here and no snapshot: new blocks may come more often than patience ends
+	looked := time.Now()
 	for {
 		h, claimed := n.ledger.BestHeader().Header.Height, heard || n.net.SyncState().NetworkHeight > 0
 		if h > best || claimed != heard { // the first peer may come late, and its headers later still
@@ -134,6 +136,7 @@ func (n *Node) takeSnapshot(ctx context.Context) error {
 					if tries++; tries == snapshotTries {
 						return n.syncFully(fmt.Sprintf("%d that peers offered can't be had", tries))
 					}
+					looked = time.Now()
 				default:
 					return err
 				}
@@ -142,8 +145,12 @@ func (n *Node) takeSnapshot(ctx context.Context) error {
 			if settled && heard && best < 2*n.snapshotEvery() {
 				return n.syncFully(fmt.Sprintf("the chain has %d blocks, and a snapshot is of block %d or above, %d deep", best, n.snapshotEvery(), n.snapshotEvery()))
 			}
+			if heard {
+				vain += time.Since(looked)
+			}
 		}
-		if time.Since(moved) > patience {
+		looked = time.Now()
+		if time.Since(moved) > patience || vain > patience {
 			return n.syncFully(fmt.Sprintf("no peer offered one for %v", patience))
 		}
 		select {

@@ -174,6 +174,28 @@ func TestNoSnapshot(t *testing.T) {
 	}
 }
 
+// Nor does a node wait for a snapshot for ever where none comes and blocks go on coming.
+func TestNoSnapshotOfAChainThatGrows(t *testing.T) {
+	snapWorld(t, 14, func(w *world, gen *chaintest.Gen) {
+		servers := slices.Clone(w.nodes)
+		n := w.start(func(c *Config) { fromSnapshot(c); c.snapshots = 7 }) // what its peers have doesn't fit
+		start := time.Now()
+		for _, b := range gen.Chain("more", 12, nil) {
+			time.Sleep(patienceSmall / 3) // virtual
+			if _, err := servers[0].AddHeaders([]chain.Header{b.Header}); err != nil {
+				w.Fatal(err)
+			}
+			if err := servers[0].Import([]chain.Block{b.Block}); err != nil {
+				w.Fatal(err)
+			}
+		}
+		w.within(patienceSmall/3, "at the tip", agree(26, w.nodes...))
+		if !n.Verified() || n.saw("node.snapshot") {
+			w.Fatalf("after %v it began with a snapshot", time.Since(start))
+		}
+	})
+}
+
 // genesis -> a1 … a14
 //
 //	\-> f1 -> false -> g1 … g16
