@@ -271,8 +271,9 @@ func (s *Service) assignRanges(ctx context.Context, run *headerRun, results chan
 					k.ctx, k.cancel = context.WithCancel(ctx)
 				}
 				k.asked = time.Now()
+				asking := k.ctx // not k's by the time this runs
 				given = s.spawn(func() {
-					res := s.fetchRange(k.ctx, r, run.target.id, k)
+					res := s.fetchRange(asking, r, run.target.id, k)
 					select {
 					case results <- res:
 					case <-ctx.Done():
