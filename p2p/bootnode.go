@@ -176,9 +176,16 @@ func (b *Bootnode) drop(p peer.ID) {
 	}
 }
 
-// serve answers one request for peers.
+// serve answers one request for peers. Whoever asks too often takes no slot, or one that opens streams and says nothing would
+// have them all.
 func (b *Bootnode) serve(st network.Stream) {
 	defer st.Close()
+	p := st.Conn().RemotePeer()
+	if !b.allow(p, false) {
+		b.stat.add("peers_refused", 1)
+		st.Reset()
+		return
+	}
 	select {
 	case b.slots <- struct{}{}:
 		defer func() { <-b.slots }()
@@ -187,16 +194,11 @@ func (b *Bootnode) serve(st network.Stream) {
 		st.Reset()
 		return
 	}
-	p := st.Conn().RemotePeer()
 	st.SetDeadline(time.Now().Add(b.t.request))
 	q, err := wire.ReadFrame(st, wire.MaxPeersRequest)
 	if err == nil {
 		var max int
-		if max, err = wire.DecodePeersRequest(q); err == nil && !b.allow(p, false) {
-			b.stat.add("peers_refused", 1)
-			err = errAsked
-		}
-		if err == nil {
+		if max, err = wire.DecodePeersRequest(q); err == nil {
 			err = wire.WriteFrame(st, b.answer(p, max))
 		}
 	}

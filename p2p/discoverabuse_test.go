@@ -100,6 +100,39 @@ func TestFloodOfRequestsForPeers(t *testing.T) {
 	})
 }
 
+// One that opens streams to a bootnode and says nothing leaves it to others.
+func TestSilentStreamsLeaveABootnodeToOthers(t *testing.T) {
+	inWorld(t, func(w *world) {
+		g := chaintest.Genesis(nil, alice)
+		boot, _ := w.bootnode(g)
+		info, _ := peer.AddrInfoFromString(boot.Addrs()[0])
+		open := func(h host.Host) (network.Stream, error) {
+			return h.NewStream(w.Context(), info.ID, protocol.ID(wire.ProtocolID(g.NetworkID(), wire.NamePeers)))
+		}
+		status := func() wire.Status { return wire.Status{} }
+		silent, other := w.liar(g, status), w.liar(g, status)
+		for _, h := range []host.Host{silent, other} {
+			if err := h.Connect(w.Context(), *info); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range bootnodeServing {
+			if st, err := open(silent); err == nil {
+				st.Write([]byte{1}) // the stream is there
+			}
+		}
+		time.Sleep(time.Second) // virtual
+		st, err := open(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wire.WriteFrame(st, wire.AppendPeersRequest(nil, wire.MaxPeers))
+		if b, err := wire.ReadFrame(st, wire.MaxPeersAnswer); err != nil || len(b) == 0 {
+			t.Errorf("no answer: %v", err)
+		}
+	})
+}
+
 // Addresses of closed networks stay there, both ways; a lie about them from outside makes a node dial nobody near it.
 func TestClosedAddressesStayWhereTheyMeanSomething(t *testing.T) {
 	inWorld(t, func(w *world) {
