@@ -293,7 +293,7 @@ func (s *Service) flushTxs(ctx context.Context, least int) (sent, left int) {
 			return sent, left
 		}
 		n, size := 0, 0
-		for n < len(g.out) && size < batchBytes {
+		for n < len(g.out) && size < batchBytes && wire.SaltSize+size+len(g.out[n]) <= wire.MaxTxBatch {
 			size += len(g.out[n])
 			n++
 		}

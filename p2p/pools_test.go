@@ -114,6 +114,38 @@ func TestNewcomerGetsWholePool(t *testing.T) {
 	})
 }
 
+// Transactions of any sizes in any order make batches that no neighbour takes for malformed. Here a batch that is one byte
+// short of being sent is followed by the largest transaction.
+func TestNoBatchIsTooLong(t *testing.T) {
+	raws := unsigned(413)
+	size := 0
+	for _, raw := range raws[:411] {
+		size += len(raw)
+	}
+	memo := chain.Tx{Nonce: 411, Fee: 999, Outputs: []chain.Output{{Amount: 1}}, Memo: make([]byte, batchBytes-1-size-chain.TxMinSize)}
+	raws[411] = memo.Append(nil)
+	most := chain.Tx{Nonce: 412, Fee: 99_999, Outputs: make([]chain.Output, chain.MaxOutputs), Memo: make([]byte, chain.MaxMemo)}
+	for i := range most.Outputs {
+		most.Outputs[i].Amount = 1
+	}
+	if raws[412] = most.Append(nil); size+len(raws[411]) != batchBytes-1 || len(raws[412]) != chain.TxMaxSize {
+		t.Fatalf("%d and %d bytes", size+len(raws[411]), len(raws[412]))
+	}
+	inWorld(t, func(w *world) {
+		g := chaintest.Genesis(nil, alice)
+		fa, fb := trusting(g), trusting(g)
+		a := w.start(fa, nil)
+		b := w.start(fb, nil, a.addr())
+		w.within(5*time.Second, "linked", func() bool { return len(a.gossip.txs.ListPeers()) == 1 && len(b.gossip.txs.ListPeers()) == 1 })
+		fa.AcceptTxs(raws)
+		a.PublishTxs(raws)
+		w.within(10*time.Second, "all there", func() bool { return fb.poolSize() == len(raws) || len(b.Bans()) > 0 })
+		if len(b.Bans()) > 0 {
+			t.Errorf("bans: %+v", b.Bans())
+		}
+	})
+}
+
 // A peer that asks all the time, or on another tip, is told so; nobody is charged. What doesn't decode is.
 func TestPoolQuestions(t *testing.T) {
 	g := chaintest.Genesis(nil, alice)
