@@ -143,9 +143,9 @@ func (s *schedule) list(wants []Want, who [][]*source, more bool) {
 	for i := range wants {
 		p := s.known[wants[i].ID]
 		if p == nil {
-			p = &piece{}
+			p = &piece{Want: wants[i]}
 		}
-		p.Want = wants[i]
+		p.far = wants[i].far // the rest is the same, and who fetches it may be reading it
 		known[p.ID] = p
 		if p.who = who[i]; !p.done {
 			s.pieces = append(s.pieces, p)
