@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -204,12 +205,11 @@ func TestRangesOfABadPeerThatHasGone(t *testing.T) {
 		f := bare(c.g)
 		n := w.start(f, nil)
 		var bad host.Host
-		gone := false
+		var gone atomic.Bool
 		bad = w.holder(full, func(q wire.HeadersRequest, hs []chain.Header) []chain.Header {
-			if len(q.Locator) > 0 || q.Max == 1 || len(hs) == 0 || gone {
+			if len(q.Locator) > 0 || q.Max == 1 || len(hs) == 0 || gone.Swap(true) {
 				return hs
 			}
-			gone = true
 			time.AfterFunc(300*time.Millisecond, func() { bad.Close() }) // virtual: the answer is there
 			return other.HeadersTo(other.Tip().ID, q.From, len(hs))
 		})
