@@ -139,7 +139,7 @@ func TestSyncWithOneBadPeer(t *testing.T) {
 						u := bad.upload
 						u.mu.Lock()
 						defer u.mu.Unlock()
-						u.rate, u.burst, u.tokens = 1e-3, 0, -1
+						u.tokens = -1e15
 					})
 				}
 				n, took := s.fetch()
