@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,8 +29,10 @@ type attacker struct {
 	h      p2p.Host
 	txs    *pubsub.Topic
 	blocks *pubsub.Topic
-	claim  func(st *wire.Status) // edits what it says of itself; nil: it is as far as the first node
-	stop   chan struct{}         // closed when the attack is over
+	stop   chan struct{} // closed when the attack is over
+
+	mu    sync.Mutex
+	claim func(st *wire.Status) // edits what it says of itself; nil: it is as far as the first node
 }
 
 // attack connects an attacker to every node.
@@ -77,19 +80,28 @@ func (a *attacker) status() wire.Status {
 	best, tip := n.BestHeader(), n.Tip()
 	st := wire.Status{BestID: best.ID, BestHeight: best.Header.Height, BestWork: best.Work, TipID: tip.ID, TipHeight: tip.Header.Height,
 		TipWork: tip.Work, Version: 1, Clock: uint64(time.Now().UnixMilli())}
-	if a.claim != nil {
-		a.claim(&st)
+	a.mu.Lock()
+	claim := a.claim
+	a.mu.Unlock()
+	if claim != nil {
+		claim(&st)
 	}
 	return st
 }
 
+func (a *attacker) says(claim func(st *wire.Status)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.claim = claim
+}
+
 // boast claims a chain that nobody has, with more work than any.
 func (a *attacker) boast() {
-	a.claim = func(st *wire.Status) {
+	a.says(func(st *wire.Status) {
 		st.BestID, st.BestHeight = chain.BlockID{1}, st.BestHeight+100_000
 		st.BestWork.SetAllOne()
 		st.Ranges = []wire.Range{{From: 1, To: st.BestHeight}}
-	}
+	})
 }
 
 func (a *attacker) protocol(name string) protocol.ID {
@@ -173,7 +185,7 @@ var scenarios = []scenario{
 	{"an invalid block claimed as validated", func(a *attacker) {
 		h := a.header(nil)
 		a.gossip(a.blocks, wire.AppendBlockMsg(nil, &h, nil))
-		a.claim = func(st *wire.Status) { st.TipID = h.ID() }
+		a.says(func(st *wire.Status) { st.TipID = h.ID() })
 	}, p2p.InvalidTip, nil},
 	{"header spam", func(a *attacker) { // of parents nobody knows, with work that costs nothing
 		for i := range 2000 {

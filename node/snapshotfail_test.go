@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -76,11 +77,15 @@ func TestKilledWhileWritingASnapshot(t *testing.T) {
 		if i == len(blocks) {
 			t.Fatalf("%d kills left half a file, %d a whole one", midway, whole)
 		}
-		within := time.Duration(rng.IntN(150)) * time.Millisecond
-		if i%3 == 2 {
-			within = 1500 * time.Millisecond // the file is whole, as a rule
-		}
-		killSnapshotNode(t, dir, file, within)
+		begun, written := newFile(t, filepath.Join(dir, "snapshots"), "making-*"), newFile(t, filepath.Join(dir, "snapshots"), "state-*")
+		moment := time.Duration(rng.IntN(60)) * time.Millisecond
+		killSnapshotNode(t, dir, file, func() {
+			if begun(); i%3 == 2 {
+				written()
+			} else {
+				<-time.After(moment) // nothing is waited for: this draws the moment of the kill
+			}
+		})
 		if halves, _ := filepath.Glob(filepath.Join(dir, "snapshots", "making-*")); len(halves) > 0 {
 			midway++
 		}
@@ -89,8 +94,8 @@ func TestKilledWhileWritingASnapshot(t *testing.T) {
 	t.Logf("%d kills left half a file", midway)
 }
 
-// killSnapshotNode kills the process so long after it has begun.
-func killSnapshotNode(t *testing.T, dir, file string, within time.Duration) {
+// killSnapshotNode kills the process once kill returns, which is called when it has begun.
+func killSnapshotNode(t *testing.T, dir, file string, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	var stderr strings.Builder
@@ -109,11 +114,33 @@ func killSnapshotNode(t *testing.T, dir, file string, within time.Duration) {
 		t.Fatal(err)
 	}
 	_, lerr := bufio.NewReader(stdout).ReadString('\n')
-	<-time.After(within) // nothing is waited for: this draws the moment of the kill
+	kill()
 	cmd.Process.Kill()
 	cmd.Wait()
 	if lerr != nil || cmd.ProcessState.ExitCode() != -1 {
 		t.Fatalf("it ended by itself: %s", stderr.String())
+	}
+}
+
+// newFile returns a function that waits for a file that isn't there now, or was in the meantime: half a snapshot becomes
+// a whole one.
+func newFile(t *testing.T, dir, pattern string) func() {
+	list := func() []string {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			t.Error(err)
+		}
+		whole, _ := filepath.Glob(filepath.Join(dir, "state-*"))
+		return append(files, whole...)
+	}
+	before := list()
+	return func() {
+		for start := time.Now(); time.Since(start) < time.Minute; time.Sleep(time.Millisecond) {
+			if slices.ContainsFunc(list(), func(f string) bool { return !slices.Contains(before, f) }) {
+				return
+			}
+		}
+		t.Error("no snapshot in a minute")
 	}
 }
 

@@ -53,8 +53,8 @@ func TestDeepReorgIsFollowedFromBlock0(t *testing.T) {
 		submit(w, n, waiting)
 		b := payBlocks(gen.SetTip("a2"), "b", 9, bob)
 		feed(t, n, b...)
-		if n.Tip().ID != gen.Get("a10").ID() || n.deep.Load() == nil || len(alarms(n)) != 1 {
-			t.Fatalf("tip at height %d, deep %v, alarms %q", n.Tip().Header.Height, n.deep.Load(), alarms(n))
+		if len(alarms(n)) != 1 { // what follows it may have begun
+			t.Fatalf("tip at height %d, alarms %q", n.Tip().Header.Height, alarms(n))
 		}
 		w.within(5*time.Second, "on the heavier branch", func() bool { return n.Tip().ID == b[8].ID() && !n.rebuilding.Load() })
 		if k := kinds(n); k["node.rebuilding"] != 1 || k["node.rebuilt"] != 1 || n.deep.Load() != nil || len(n.fault) != 0 {
