@@ -36,7 +36,7 @@ func liveTable(dir string) (string, error) {
 		return "", fmt.Errorf("live*.json in %s: %w", dir, fs.ErrNotExist)
 	}
 	var b strings.Builder
-	b.WriteString("| offered a second | in blocks of all nodes a second | confirmed after, s: p50, p95, p99 | accepted of offered | left over, lost | CPU of a node, µs a transfer |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| offered a second | nodes that mine | in blocks of all nodes a second | confirmed after, s: p50, p95, p99 | accepted of offered | left over, lost | CPU of a node, µs a transfer |\n|---|---|---|---|---|---|---|\n")
 	for _, name := range names {
 		text, err := os.ReadFile(name)
 		if err != nil {
@@ -44,7 +44,8 @@ func liveTable(dir string) (string, error) {
 		}
 		var r struct {
 			Load struct {
-				Rate float64 `json:"rate"`
+				Rate   float64 `json:"rate"`
+				Miners int     `json:"miners"`
 			} `json:"load"`
 			liveRun
 			Runs []liveRun `json:"runs"`
@@ -56,14 +57,17 @@ func liveTable(dir string) (string, error) {
 			if i > 0 && run.TxPS == r.TxPS {
 				continue
 			}
-			note, cpu := "", 0.0
+			note, cpu, miners := "", 0.0, "all"
+			if r.Load.Miners > 0 {
+				miners = fmt.Sprint(r.Load.Miners)
+			}
 			if i == 0 && len(r.Runs) > 1 {
 				note = " (median)"
 			}
 			for _, s := range run.CPU {
 				cpu += s / float64(len(run.CPU))
 			}
-			fmt.Fprintf(&b, "| %s | %s%s | %.1f, %.1f, %.1f | %s of %s | %d, %d | %.0f |\n", thousands(r.Load.Rate), thousands(round3(run.TxPS)), note,
+			fmt.Fprintf(&b, "| %s | %s | %s%s | %.1f, %.1f, %.1f | %s of %s | %d, %d | %.0f |\n", thousands(r.Load.Rate), miners, thousands(round3(run.TxPS)), note,
 				run.Latency.P50/1e3, run.Latency.P95/1e3, run.Latency.P99/1e3, thousands(float64(run.Accepted)), thousands(float64(run.Offered)),
 				run.Left, run.Lost, 1e6*cpu/float64(max(1, run.InBlocks)))
 		}

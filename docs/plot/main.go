@@ -75,6 +75,7 @@ func allMeasured() []measured {
 		measured{"state-10m", "bench state --accounts 10000000 --updates 10000 --runs 1"},
 		measured{"reorg", "bench reorg --depth 100 --txs 1000"},
 		measured{"live", "bench live --nodes 4 --for 30s --runs 3"},
+		measured{"live-one-miner", "bench live --nodes 4 --miners 1 --for 30s --runs 3"},
 	)
 }
 
