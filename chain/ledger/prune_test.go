@@ -180,9 +180,9 @@ func TestPruneFreesTheDisk(t *testing.T) {
 			}
 		} else {
 			s.open()
-			if err := s.l.compact(); err != nil {
-				t.Fatal(err)
-			}
+		}
+		if err := s.l.compact(); err != nil { // pruning does it too, but a busy machine may leave some of it undone
+			t.Fatal(err)
 		}
 		s.l.Close()
 		return diskBytes(dir)
